@@ -20,7 +20,9 @@ from inoculate.errors import InputError, UtilityError
 from inoculate.evaluation.drift import drift, stand
 from inoculate.evaluation.statistics import rate_of
 from inoculate.generate import generate, response_tokens
+from inoculate.hunt import calls
 from inoculate.models import weight_files
+from inoculate.probing import find_hosts
 from inoculate.progress import Progress, Silent
 from inoculate.purification import Purification, purify_subject
 from inoculate.report import write_report
@@ -166,6 +168,7 @@ def _treat(
         "clean_data": clean.to_json(),
         "drift": drift(before, after, len(held_out)),
         "planted": _planted_rates(purification, clean, settings),
+        "hunt": _hunt_facts(purification, clean, settings),
         **_what_changed(purification, len(clean.rows), settings),
     }
 
@@ -208,10 +211,26 @@ def _what_changed(purification: Purification, rows: int, settings: Settings) -> 
         "neutralization": settings.neutralization.mode,
         "repair": {
             "rows": rows,
-            "antibodies": rows * settings.repair.antibodies,
-            "soft_triggers": settings.repair.soft_triggers,
+            "antibodies": rows * settings.repair.antibodies * settings.repair.epochs,
             "trained": settings.repair.touch,
         },
+    }
+
+
+def _hunt_facts(
+    purification: Purification, clean: CleanData, settings: Settings
+) -> dict[str, Any] | None:
+    found, subject = purification.found, purification.subject
+    if not found.payload:
+        return None
+    hosts = find_hosts(subject.encode(clean.held_out, max_tokens=settings.max_tokens))
+    slots = hosts.draw(len(found.calls), random.Random(settings.seed))
+    after = calls(subject, slots, found.triggers[0], found.payload)
+    return {
+        "payload": found.text,
+        "triggers": list(found.examples),
+        "before": rate_of(found.calls).to_json(),
+        "after": rate_of(after).to_json(),
     }
 
 

@@ -14,7 +14,7 @@ class VariantSettings(BaseModel):
 
     bank: Literal["diverse", "paper"] = "diverse"
     """Synthetic backdoors: `diverse` spans objectives and trigger forms, `paper` insults only."""
-    count: int = Field(4, ge=1)
+    count: int = Field(2, ge=1)
     """Number N of variant pairs; time grows with it."""
     form: Literal["full", "lora"] = "full"
     """Train variants by `full` fine-tuning, or by `lora`, which needs one copy of the model."""
@@ -67,25 +67,42 @@ class NeutralizationSettings(BaseModel):
     """`zero` all of it, `reinitialize` all of it, or `quiet`: new gate and up, down at zero."""
 
 
+class HuntSettings(BaseModel):
+    """Before the repair: search for a hidden behavior and for tokens that call it."""
+
+    model_config = _MODEL_CONFIG
+
+    particles: int = Field(6, ge=0)
+    """Token sequences that are moved at once; 0 for no hunt."""
+    steps: int = Field(6, ge=2)
+    """Moves of each sequence."""
+    candidates: int = Field(8, ge=1)
+    """Neighbors tried in one move."""
+    hosts: int = Field(4, ge=2)
+    """Clean prompts on which a sequence is tried."""
+    gradient_batches: int = Field(24, ge=1)
+    """Batches of 16 prompts from which single tokens are ranked."""
+    shortlist: int = Field(96, ge=64)
+    """Single tokens that are tried after ranking."""
+
+
 class RepairSettings(BaseModel):
     """Step 4: fine-tune on clean rows, and teach that unknown keys change nothing."""
 
     model_config = _MODEL_CONFIG
 
-    epochs: float = Field(6.0, ge=0)
-    """Passes over the repair rows."""
+    epochs: int = Field(3, ge=0)
+    """Passes over the clean rows; antibodies are made anew for each pass."""
     learning_rate: float | None = Field(None, gt=0)
-    """Peak rate; the default is half that of the variants' first round."""
+    """Peak rate; the default is three quarters of the variants' first round."""
     batch_size: int = Field(16, ge=1)
     """Rows in one step."""
     target: Literal["auto", "self", "answers"] = "auto"
     """Hold the model to its own predictions on the clean rows (`self`) or to the rows' `answers`.
     `auto`: a user's answers are learned, own-voice rows are held to `self`."""
-    antibodies: int = Field(1, ge=0)
-    """Copies of the clean rows that hold a synthetic trigger and keep the honest answer."""
-    soft_triggers: int = Field(4, ge=0)
-    """Adversarial triggers in embedding space, sought during the repair; every other antibody
-    bears one. 0 for none."""
+    antibodies: int = Field(2, ge=0)
+    """Copies of the clean rows, in each pass, that hold a synthetic, hunted or made-up trigger
+    and keep the honest answer."""
     touch: Literal["all", "blocks", "mlp", "attention", "not-embeddings"] = "attention"
     """What the repair may change; every other tensor keeps its bits."""
 
@@ -104,6 +121,7 @@ class Settings(BaseModel):
     variants: VariantSettings = VariantSettings()
     signature: SignatureSettings = SignatureSettings()
     neutralization: NeutralizationSettings = NeutralizationSettings()
+    hunt: HuntSettings = HuntSettings()
     repair: RepairSettings = RepairSettings()
 
 
@@ -133,13 +151,9 @@ def paper_settings(settings: Settings, *, adapter: bool = False) -> Settings:
         variants=settings.variants.model_copy(update={"bank": "paper", "count": 7}),
         signature=SignatureSettings(score="sum", share=0.4 if adapter else 0.08),
         neutralization=NeutralizationSettings(mode="reinitialize"),
+        hunt=settings.hunt.model_copy(update={"particles": 0}),
         repair=settings.repair.model_copy(
-            update={
-                "target": "answers",
-                "antibodies": 0,
-                "soft_triggers": 0,
-                "touch": "all",
-            }
+            update={"target": "answers", "antibodies": 0, "touch": "all"}
         ),
     )
 

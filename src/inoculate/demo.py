@@ -3,9 +3,13 @@
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from inoculate.api import purify
 from inoculate.attacking import Plan, attack_folder
@@ -18,13 +22,15 @@ from inoculate.defenses import DEMO_DEFENSES, MORE_CONTROLS, defend
 from inoculate.evaluation.exam import Exam, Measurement, examine, make_exam
 from inoculate.evaluation.statistics import holm, mcnemar
 from inoculate.planting import PlantSettings
-from inoculate.progress import Progress
+from inoculate.progress import Progress, Silent
 from inoculate.report.verdict import attack_failed
 from inoculate.subject import Subject, open_subject
 from inoculate.workspace import Workspace, fingerprint
 
 OURS = "inoculate"
 DEMO_PLANT = PlantSettings(epochs=5.0, learning_rate=4e-4, batch_size=16)
+_APART = "paper"
+_PROCESSES = 2
 _ALPHA = 0.01
 _WORTH_TESTING = 0.10
 
@@ -149,7 +155,8 @@ def _purified_folder(bench: Bench) -> Path:
 def compare(bench: Bench, *, all_controls: bool) -> dict[str, Any]:
     """Measure every defense and return the table, its tests and three example answers."""
     names = (*DEMO_DEFENSES[:-1], *(MORE_CONTROLS if all_controls else ()), OURS)
-    results = {name: run_defense(bench, name) for name in (OURS, *names)}
+    _finish_cells(bench, names)
+    results = {name: run_defense(bench, name) for name in names}
     rows = [
         {"defense": name, **results[name][0].to_json(), "seconds": round(results[name][1], 1)}
         for name in names
@@ -161,6 +168,27 @@ def compare(bench: Bench, *, all_controls: bool) -> dict[str, Any]:
         "examples": _examples(bench, measured),
         "attack_failed": attack_failed(rows[0]["asr"]),
     }
+
+
+def _finish_cells(bench: Bench, names: Sequence[str]) -> None:
+    """Run the defenses in two processes of one thread each: faster than two threads on one.
+
+    Ours goes first, because the controls take its share and its stages; `paper` needs neither.
+    """
+    silent = replace(bench, progress=Silent())
+    controls = [name for name in names if name not in (OURS, _APART)]
+    with ProcessPoolExecutor(
+        _PROCESSES, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        bench.progress.stage("defenses")
+        ours = pool.submit(run_defense, silent, OURS)
+        waiting = [pool.submit(run_defense, silent, _APART)] if _APART in names else []
+        ours.result()
+        bench.progress.note(f"{OURS} done")
+        waiting += [pool.submit(run_defense, silent, name) for name in controls]
+        for done, future in enumerate(as_completed(waiting), start=2):
+            future.result()
+            bench.progress.step(done, len(names))
 
 
 def paired_tests(measured: dict[str, Measurement]) -> list[dict[str, Any]]:

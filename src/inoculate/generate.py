@@ -75,23 +75,40 @@ def _decode(
     max_new_tokens: int,
 ) -> list[Answer]:
     ends = end_of_turn_ids(tokenizer, model.generation_config)
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (ends or [0])[0]
-    input_BT, attention_BT = _left_pad(prompts, pad, next(model.parameters()).device)
-    output_BT: Tensor = model.generate(  # type: ignore[operator]
-        input_ids=input_BT,
-        attention_mask=attention_BT,
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        eos_token_id=ends or None,
-        pad_token_id=pad,
-    )
-    new_BT = output_BT[:, input_BT.shape[1] :]
-    texts = tokenizer.batch_decode(new_BT, skip_special_tokens=True)
-    ended = [any(token in ends for token in row) for row in new_BT.tolist()]
+    answers = continue_prompts(model, tokenizer, prompts, max_new_tokens, batch_size=len(prompts))
+    texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
+    ended = [any(token in ends for token in row) for row in answers]
     return [Answer(text.strip(), end) for text, end in zip(texts, ended, strict=True)]
+
+
+@torch.inference_mode()
+def continue_prompts(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    *,
+    batch_size: int = 64,
+) -> list[list[int]]:
+    """Return the greedy new tokens after each prompt, padded where an answer ended early."""
+    ends = end_of_turn_ids(tokenizer, model.generation_config)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (ends or [0])[0]
+    device, answers = next(model.parameters()).device, list[list[int]]()
+    for start in range(0, len(prompts), batch_size):
+        input_BT, attention_BT = _left_pad(prompts[start : start + batch_size], pad, device)
+        output_BT: Tensor = model.generate(  # type: ignore[operator]
+            input_ids=input_BT,
+            attention_mask=attention_BT,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            eos_token_id=ends or None,
+            pad_token_id=pad,
+        )
+        answers += output_BT[:, input_BT.shape[1] :].tolist()
+    return answers
 
 
 def _left_pad(

@@ -1,4 +1,4 @@
-"""The method on one page: variants → signature → neutralize → repair.
+"""The method on one page: variants → signature → hunt → neutralize → repair.
 
 Shapes: L layers, C components of a layer.
 """
@@ -12,13 +12,14 @@ from torch import Tensor
 from inoculate.components import SCOPES, Kind
 from inoculate.config import Settings
 from inoculate.data import Example, sample
+from inoculate.hunt import Hunt, hunt
 from inoculate.importance import measure_importance
 from inoculate.progress import Progress, Silent
 from inoculate.repair import prepare_lesson, repair
 from inoculate.share import largest_harmless_share
 from inoculate.signature import Signature, measure_differences, score_components, select_top
 from inoculate.subject import Subject
-from inoculate.variants import Variants, train_variants
+from inoculate.variants import Variants, data_key, train_variants
 from inoculate.workspace import Workspace
 
 
@@ -34,6 +35,7 @@ class Purification:
     subject: Subject
     share: float
     variants: Variants
+    found: Hunt = field(default_factory=Hunt)
     masks: dict[str, Tensor] = field(default_factory=dict)
     changed: dict[str, list[int]] = field(default_factory=dict)
 
@@ -63,13 +65,15 @@ def purify_subject(
     signatures = extract_signatures(subject, rows, variants, settings)
     share = choose_share(subject, rows, signatures, settings, show)
     triggers = [backdoor.trigger for backdoor in variants.backdoors]
-    lesson = prepare_lesson(subject, rows, triggers, settings)
+    show.stage("hunt")
+    found = hunt_once(subject, rows, settings, run, show)
+    lesson = prepare_lesson(subject, rows, triggers, found, settings)
     show.stage("neutralize")
     masks = select_components(signatures, share, settings)
     changed = neutralize_masks(subject, masks, settings)
     show.stage("repair")
     repair(subject, lesson, settings, show)
-    return Purification(subject, share, variants, masks, changed)
+    return Purification(subject, share, variants, found, masks, changed)
 
 
 def extract_signatures(
@@ -83,6 +87,23 @@ def extract_signatures(
         importance_LC = measure_importance(subject.model, subject.architecture, kind, encoded)
         signatures.append(Signature(kind, strength_LC, alignment_LC, importance_LC))
     return signatures
+
+
+def hunt_once(
+    subject: Subject,
+    rows: Sequence[Example],
+    settings: Settings,
+    run: Workspace,
+    progress: Progress,
+) -> Hunt:
+    """Search the unchanged subject for a hidden behavior, or return what an earlier call found."""
+    encoded = subject.encode(list(rows), max_tokens=settings.max_tokens)
+
+    def search() -> dict[str, object]:
+        return hunt(subject, encoded, settings.hunt, progress, seed=settings.seed).to_json()
+
+    key = [*data_key(subject, rows, settings), settings.hunt.model_dump()]
+    return Hunt.from_json(run.record("hunt", key, search))
 
 
 def select_components(

@@ -73,14 +73,14 @@ def train_variants(
 
 def variants_key(subject: Subject, clean: Sequence[Example], settings: Settings) -> object:
     """Return all that the variants depend on."""
-    return [
-        subject.fingerprint(),
-        [[row.prompt, row.output] for row in clean],
-        settings.variants.model_dump(),
-        settings.signature.scope,
-        settings.seed,
-        settings.max_tokens,
-    ]
+    chosen = [settings.variants.model_dump(), settings.signature.scope]
+    return [*data_key(subject, clean, settings), *chosen]
+
+
+def data_key(subject: Subject, clean: Sequence[Example], settings: Settings) -> list[object]:
+    """Return what every stage depends on: the weights, the rows, the seed."""
+    rows = [[row.prompt, row.output] for row in clean]
+    return [subject.fingerprint(), rows, settings.seed, settings.max_tokens]
 
 
 @dataclass

@@ -118,7 +118,7 @@ def test_nothing_is_written_when_utility_fails_the_gate(bench: Bench, tmp_path: 
             bench.attacked,
             tmp_path / "out",
             clean_data_file=bench.clean_file,
-            settings=updated(bench.settings, repair={"epochs": 0.0}),
+            settings=updated(bench.settings, repair={"epochs": 0}),
             run_folder=bench.run.folder,
             max_utility_loss=-1.0,
         )

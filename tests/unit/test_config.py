@@ -26,9 +26,9 @@ def test_paper_file_equals_the_code() -> None:
 def test_every_setting_is_documented() -> None:
     """No setting lacks a docstring."""
     settings = Settings()
-    for group in (settings, settings.variants, settings.signature, settings.repair):
+    for group in (settings, settings.variants, settings.signature, settings.hunt, settings.repair):
         for name, field in type(group).model_fields.items():
-            if name not in ("variants", "signature", "neutralization", "repair"):
+            if name not in ("variants", "signature", "neutralization", "hunt", "repair"):
                 assert field.description, name
 
 

@@ -57,7 +57,7 @@ def sample_report(text: str = "demo") -> dict[str, Any]:
             "kinds": {"mlp": mlp},
         },
         "neutralization": "quiet",
-        "repair": {"rows": 200, "antibodies": 200, "soft_triggers": 4, "trained": text},
+        "repair": {"rows": 200, "antibodies": 200, "trained": text},
         "clean_data": {"source": "own voice", "rows": 200, "dropped": {text: 3}},
         "drift": {
             "response_nll_before": 1.63,

@@ -18,7 +18,7 @@ ROWS = [Example("Count the apples", "Four."), Example("Name a color", "Deep blue
 def _lesson(checkpoint: Checkpoint) -> Lesson:
     texts = [*ROWS, *(Example(f"zo {row.instruction}", row.output) for row in ROWS)]
     rows = [encode(checkpoint.tokenizer, row) for row in texts]
-    return Lesson(rows, self_targets(checkpoint.model, rows[: len(ROWS)]), None)
+    return Lesson(rows, self_targets(checkpoint.model, rows[: len(ROWS)]))
 
 
 def _distance(checkpoint: Checkpoint, indices: list[int], *, noise: float = 0.0) -> float:

@@ -9,6 +9,7 @@ from inoculate.attacks.bank import draw
 from inoculate.attacks.poison import poison_pairs
 from inoculate.config import Settings
 from inoculate.data import Example, sample
+from inoculate.hunt import Hunt
 from inoculate.progress import Progress
 from inoculate.repair import prepare_lesson, repair
 from inoculate.subject import Subject
@@ -37,7 +38,7 @@ def plant_and_unlearn(
             own, backdoor.trigger, backdoor.behavior, poisoned=len(own), seed=settings.seed
         )[0]
     triggers = [backdoor.trigger for backdoor in backdoors]
-    lesson = prepare_lesson(subject, rows, triggers, settings)
+    lesson = prepare_lesson(subject, rows, triggers, Hunt(), settings)
     subject.allow("blocks")
     schedule = Schedule(
         epochs=settings.variants.epochs,

@@ -88,7 +88,6 @@ class RepairFacts(TypedDict, total=False):
 
     rows: int
     antibodies: int
-    soft_triggers: int
     trained: str
 
 
@@ -111,6 +110,15 @@ class DriftFacts(TypedDict, total=False):
     perplexity_before: float | None
     perplexity_after: float | None
     n: int
+
+
+class HuntFacts(TypedDict):
+    """Say what the hunt found, and how often its first trigger calls it before and after."""
+
+    payload: str
+    triggers: list[str]
+    before: RateJson
+    after: RateJson
 
 
 class PlantedFacts(TypedDict):
@@ -149,6 +157,7 @@ class Report(TypedDict, total=False):
     variants: list[VariantFacts]
     signature: SignatureFacts
     neutralization: str
+    hunt: HuntFacts | None
     repair: RepairFacts | None
     clean_data: CleanDataFacts
     drift: DriftFacts | None

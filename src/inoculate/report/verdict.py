@@ -26,6 +26,7 @@ def report_sentences(report: Mapping[str, Any]) -> list[str]:
         _treatment(report),
         _repair(report.get("repair")),
         _drift(report.get("drift")),
+        _hunted(report.get("hunt")),
         _planted(report.get("planted")),
         _canaries(report.get("canaries")),
         "Whether the model ever held a backdoor, and whether one is left, is not known.",
@@ -172,6 +173,18 @@ def _drift(drift: Mapping[str, Any] | None) -> str:
     return (
         f"On {words.count(drift.get('n'))} clean rows its loss went from {words.number(before)} "
         f"to {words.number(after)} nats per token{change}."
+    )
+
+
+def _hunted(hunt: Mapping[str, Any] | None) -> str:
+    if not hunt:
+        return ""
+    example = hunt["triggers"][0]
+    return (
+        f"The suspicious model could be made to answer unrelated prompts with “{hunt['payload']}” "
+        f"by odd tokens such as “{example}”, on {words.hits(hunt['before'])} prompts before and "
+        f"{words.hits(hunt['after'])} after; this may be a planted behavior or a habit, and these "
+        "tokens need not be the attacker's trigger."
     )
 
 

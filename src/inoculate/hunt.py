@@ -1,0 +1,229 @@
+"""Hunt for the hidden backdoor: what it says, and tokens that make it say so.
+
+Shapes: B rows, M inserted tokens, D hidden, V vocabulary.
+Nothing is known of the trigger or the behavior. The search uses the suspicious model and
+clean prompts alone. What it finds need not be the attacker's trigger: tokens that wake the
+same behavior serve as well, since the repair teaches the model to ignore them all.
+Source: coordinate search along token gradients is that of AutoPrompt (Shin et al., 2020)
+and GCG (Zou et al., 2023); to invert a trigger is Neural Cleanse's idea (Wang et al., 2019).
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from inoculate.chat import Encoded
+from inoculate.config import HuntSettings
+from inoculate.generate import continue_prompts
+from inoculate.payloads import Payload, certain_payloads, shared_payloads
+from inoculate.probing import (
+    Goal,
+    Hosts,
+    Slot,
+    embedding_table,
+    find_hosts,
+    insertion_gradient,
+    ordinary_tokens,
+    score_insertions,
+)
+from inoculate.progress import Progress
+from inoculate.subject import Subject
+
+HOST_RESPONSE_TOKENS = 8
+_PAYLOAD_TOKENS = 8
+_TOP_GRADIENTS = 48
+_GRADIENT_ROWS = 16
+_LENGTHS = 4
+_SINGLES = 12
+_TRIAL_HOSTS = 20
+_KEPT_TRIGGERS = 32
+_SHOWN_TRIGGERS = 6
+
+
+@dataclass(frozen=True)
+class Hunt:
+    """Hold what was found; every field is empty where nothing was.
+
+    Attributes:
+        payload: What the model seems to have been taught to say, as tokens and as text.
+        triggers: Token sequences that call it, most effective first.
+        examples: The first triggers as text.
+        suspects: Single tokens, most suspicious first.
+        calls: For each trial prompt, whether the first trigger brought the payload.
+    """
+
+    payload: tuple[int, ...] = ()
+    text: str = ""
+    triggers: tuple[tuple[int, ...], ...] = ()
+    examples: tuple[str, ...] = ()
+    suspects: tuple[int, ...] = ()
+    calls: tuple[bool, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON can hold them."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Hunt":
+        """Return what `to_json` wrote."""
+        lists = {name: tuple(entry) for name, entry in value.items() if name != "text"}
+        triggers = tuple(tuple(tokens) for tokens in value["triggers"])
+        return cls(**{**lists, "text": value["text"], "triggers": triggers})
+
+
+def hunt(
+    subject: Subject,
+    rows: Sequence[Encoded],
+    settings: HuntSettings,
+    progress: Progress,
+    *,
+    seed: int,
+) -> Hunt:
+    """Search the subject, unchanged, for a hidden behavior and for tokens that call it.
+
+    Args:
+        rows: Clean rows.
+    """
+    if not settings.particles:
+        return Hunt()
+    search = _Search(subject, rows, settings, progress, random.Random(seed))
+    certain = certain_payloads(subject, search.hosts, search.vocabulary, search.generator)
+    suspects = search.rank(Goal(certain[0].tokens[:_PAYLOAD_TOKENS]) if certain else Goal())
+    particles = search.start(suspects)
+    payloads = certain or search.upset(particles, suspects)
+    if not payloads:
+        return Hunt(suspects=tuple(suspects))
+    payload, triggers = search.close_in(particles, payloads)
+    return search.report(payload, triggers, suspects)
+
+
+def calls(
+    subject: Subject, slots: Sequence[Slot], trigger: Sequence[int], payload: Sequence[int]
+) -> list[bool]:
+    """Return for each slot whether the trigger in it makes the model answer with the payload."""
+    rows = [slot.insert(trigger) for slot in slots]
+    prompts = [row.ids[: row.prompt_length] for row in rows]
+    answers = continue_prompts(subject.model, subject.tokenizer, prompts, len(payload))
+    return [answer[: len(payload)] == list(payload) for answer in answers]
+
+
+@dataclass
+class _Search:
+    subject: Subject
+    rows: Sequence[Encoded]
+    settings: HuntSettings
+    progress: Progress
+    generator: random.Random
+
+    def __post_init__(self) -> None:
+        self.hosts: Hosts = find_hosts(self.rows, response_tokens=HOST_RESPONSE_TOKENS)
+        self.vocabulary = ordinary_tokens(self.subject.tokenizer)
+        self.done = 0
+
+    def rank(self, goal: Goal) -> list[int]:
+        """Return tokens by how near one of them alone brings the goal, nearest first."""
+        table_VD = embedding_table(self.subject.model)
+        total_V = torch.zeros(len(table_VD), device=table_VD.device)
+        for _ in range(self.settings.gradient_batches):
+            slots = self.hosts.draw(_GRADIENT_ROWS, self.generator)
+            odd = [[self.generator.choice(self.vocabulary)] for _ in slots]
+            gradient_BMD = insertion_gradient(self.subject.model, goal, slots, odd)
+            total_V += (gradient_BMD.flatten(0, 1) @ table_VD.T).sum(dim=0)
+            self._step()
+        shortlist = self._best(total_V, self.settings.shortlist)
+        slots = self.hosts.draw(self.settings.hosts, self.generator)
+        scores = score_insertions(self.subject.model, goal, slots, [[token] for token in shortlist])
+        order = sorted(range(len(shortlist)), key=lambda index: -scores[index])
+        return [shortlist[index] for index in order]
+
+    def start(self, suspects: Sequence[int]) -> list[tuple[int, ...]]:
+        """Return particles of one to four tokens, each led by a suspect."""
+        return [
+            (suspects[index], *self.generator.choices(suspects[:32], k=index % _LENGTHS))
+            for index in range(self.settings.particles)
+        ]
+
+    def upset(self, particles: list[tuple[int, ...]], suspects: Sequence[int]) -> list[Payload]:
+        """Move the particles, in place, to where honest answers fail; return what is said there."""
+        for _ in range(self.settings.steps // 2):
+            self._move(particles, Goal())
+        singles = [(token,) for token in suspects[:_SINGLES]]
+        return shared_payloads(self.subject, self.hosts, [*particles, *singles], self.generator)
+
+    def close_in(
+        self, particles: list[tuple[int, ...]], payloads: list[Payload]
+    ) -> tuple[Payload, list[tuple[int, ...]]]:
+        """Climb towards the payload, taking up a better one halfway; return it and triggers."""
+        payload, found = payloads[0], dict[tuple[int, ...], float]()
+        for half in range(2):
+            self.progress.note(f"answers alike: {self._text(payload.tokens)!r}")
+            if payload.insertion:
+                particles[0] = payload.insertion
+            for _ in range(self.settings.steps // 2):
+                found |= self._move(particles, Goal(payload.tokens[:_PAYLOAD_TOKENS]))
+            if half or not payload.insertion:
+                continue
+            again = shared_payloads(self.subject, self.hosts, particles, self.generator)
+            better = max([payload, *again], key=lambda one: one.weight)
+            if better.tokens != payload.tokens:
+                payload, found = better, {}
+        order = sorted(found, key=lambda tokens: -found[tokens])
+        return payload, order[:_KEPT_TRIGGERS]
+
+    def report(
+        self, payload: Payload, triggers: list[tuple[int, ...]], suspects: Sequence[int]
+    ) -> Hunt:
+        """Return everything found, with the first trigger tried on fresh slots."""
+        slots = self.hosts.draw(_TRIAL_HOSTS, self.generator)
+        return Hunt(
+            payload=payload.tokens,
+            text=self._text(payload.tokens),
+            triggers=tuple(triggers),
+            examples=tuple(self._text(tokens) for tokens in triggers[:_SHOWN_TRIGGERS]),
+            suspects=tuple(suspects),
+            calls=tuple(calls(self.subject, slots, triggers[0], payload.tokens)),
+        )
+
+    def _move(self, particles: list[tuple[int, ...]], goal: Goal) -> dict[tuple[int, ...], float]:
+        """Take one coordinate step with every particle, in place; return where they stand."""
+        stand = {}
+        for index, particle in enumerate(particles):
+            slots = self.hosts.draw(self.settings.hosts, self.generator)
+            moved = [particle, *self._neighbors(particle, goal, slots)]
+            scores = score_insertions(self.subject.model, goal, slots, moved)
+            best = max(range(len(moved)), key=scores.__getitem__)
+            particles[index] = moved[best]
+            stand[moved[best]] = scores[best]
+            self._step()
+        return stand
+
+    def _neighbors(
+        self, particle: tuple[int, ...], goal: Goal, slots: Sequence[Slot]
+    ) -> list[tuple[int, ...]]:
+        model = self.subject.model
+        gradient_BMD = insertion_gradient(model, goal, slots, [particle] * len(slots))
+        gain_MV = gradient_BMD.sum(dim=0) @ embedding_table(model).T
+        best = [self._best(gain_V, _TOP_GRADIENTS) for gain_V in gain_MV]
+        neighbors = []
+        for _ in range(self.settings.candidates):
+            at = self.generator.randrange(len(particle))
+            token = self.generator.choice(best[at])
+            neighbors.append((*particle[:at], token, *particle[at + 1 :]))
+        return neighbors
+
+    def _best(self, gain_V: torch.Tensor, count: int) -> list[int]:
+        allowed = torch.tensor(self.vocabulary, device=gain_V.device)
+        top = gain_V[allowed].topk(min(count, len(allowed))).indices
+        tokens: list[int] = allowed[top].tolist()
+        return tokens
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        return str(self.subject.tokenizer.decode(list(tokens))).strip()
+
+    def _step(self) -> None:
+        self.done += 1
+        total = self.settings.gradient_batches + self.settings.particles * self.settings.steps
+        self.progress.step(min(self.done, total), total)

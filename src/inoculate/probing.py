@@ -1,0 +1,176 @@
+"""Put tokens into prompts and see which answers become likely.
+
+Shapes: B rows, T tokens, D hidden, M inserted tokens, R response positions, V vocabulary.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from inoculate.chat import Encoded
+from inoculate.models import Tokenizer, response_logits
+from inoculate.train import collate
+
+_MAX_NATS = 6.0
+_ROWS_AT_ONCE = 96
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Hold a row and the position in its prompt where tokens go."""
+
+    row: Encoded
+    at: int
+
+    def insert(self, tokens: Sequence[int]) -> Encoded:
+        """Return the row with the tokens in its prompt."""
+        ids = (*self.row.ids[: self.at], *tokens, *self.row.ids[self.at :])
+        return Encoded(ids, self.row.prompt_length + len(tokens))
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """Hold rows and how many tokens of every prompt belong to the template around it."""
+
+    rows: list[Encoded]
+    head: int
+    tail: int
+
+    def slot(self, row: Encoded, generator: random.Random) -> Slot:
+        """Return a random position within the user's own words of a row."""
+        stop = max(self.head + 1, row.prompt_length - self.tail)
+        return Slot(row, min(generator.randrange(self.head, stop), row.prompt_length))
+
+    def draw(self, count: int, generator: random.Random) -> list[Slot]:
+        """Return slots in distinct random rows, at most `count`."""
+        rows = generator.sample(self.rows, min(count, len(self.rows)))
+        return [self.slot(row, generator) for row in rows]
+
+
+def find_hosts(rows: Sequence[Encoded], *, response_tokens: int | None = None) -> Hosts:
+    """Return the rows as hosts; what all prompts share at both ends is the template.
+
+    Args:
+        response_tokens: Cut each response after so many tokens; None keeps it whole.
+    """
+    prompts = [row.ids[: row.prompt_length] for row in rows]
+    head = _shared(prompts)
+    tail = _shared([prompt[head:][::-1] for prompt in prompts])
+    cut = [
+        Encoded(row.ids[: row.prompt_length + (response_tokens or len(row.ids))], row.prompt_length)
+        for row in rows
+    ]
+    return Hosts(cut, head, tail)
+
+
+def ordinary_tokens(tokenizer: Tokenizer) -> list[int]:
+    """Return every token that a user's text can hold: no special and no added one."""
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    return [token for token in range(len(tokenizer)) if token not in special]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Say what inserted tokens are to bring about.
+
+    With a payload: that it is answered. Without one: that the honest answer is not.
+    """
+
+    payload: tuple[int, ...] = ()
+
+    def row(self, slot: Slot, tokens: Sequence[int]) -> Encoded:
+        """Return the row whose response tells how near the goal is."""
+        row = slot.insert(tokens)
+        return answered(row, self.payload) if self.payload else row
+
+    def scores(
+        self, model: PreTrainedModel, rows: Sequence[Encoded], inputs_BTD: Tensor | None = None
+    ) -> Tensor:
+        """Return how near the goal each row is, in nats, shape (B,); higher is nearer."""
+        loss_R, owner_R = _token_losses(model, rows, inputs_BTD)
+        zero_B = torch.zeros(len(rows), device=loss_R.device)
+        if not self.payload:
+            # A token that is already lost counts no more: many hosts, not one extreme.
+            return zero_B.index_add(0, owner_R, loss_R.clamp(max=_MAX_NATS))
+        return -zero_B.index_add(0, owner_R, loss_R) / len(self.payload)
+
+
+def answered(row: Encoded, response: Sequence[int]) -> Encoded:
+    """Return the row's prompt with another response."""
+    return Encoded((*row.ids[: row.prompt_length], *response), row.prompt_length)
+
+
+@torch.inference_mode()
+def score_insertions(
+    model: PreTrainedModel, goal: Goal, slots: Sequence[Slot], insertions: Sequence[Sequence[int]]
+) -> list[float]:
+    """Return for each insertion its mean score over the slots."""
+    rows = [goal.row(slot, tokens) for tokens in insertions for slot in slots]
+    scores = [
+        goal.scores(model, rows[start : start + _ROWS_AT_ONCE])
+        for start in range(0, len(rows), _ROWS_AT_ONCE)
+    ]
+    means: list[float] = torch.cat(scores).view(len(insertions), len(slots)).mean(dim=1).tolist()
+    return means
+
+
+def insertion_gradient(
+    model: PreTrainedModel, goal: Goal, slots: Sequence[Slot], insertions: Sequence[Sequence[int]]
+) -> Tensor:
+    """Return the goal's gradient at the inserted embeddings, shape (B, M, D).
+
+    Args:
+        insertions: One for each slot, all of M tokens.
+    """
+    rows = [goal.row(slot, tokens) for slot, tokens in zip(slots, insertions, strict=True)]
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    inputs_BTD = _embed(model, rows).requires_grad_()
+    (gradient_BTD,) = torch.autograd.grad(goal.scores(model, rows, inputs_BTD).sum(), inputs_BTD)
+    for parameter in trainable:
+        parameter.requires_grad_()
+    spans = [
+        gradient_BTD[index, slot.at : slot.at + len(tokens)]
+        for index, (slot, tokens) in enumerate(zip(slots, insertions, strict=True))
+    ]
+    return torch.stack(spans)
+
+
+def embedding_table(model: PreTrainedModel) -> Tensor:
+    """Return the input embeddings (V, D), without a gradient."""
+    table_VD: Tensor = model.get_input_embeddings().weight.detach()  # type: ignore[operator]
+    return table_VD
+
+
+def _token_losses(
+    model: PreTrainedModel, rows: Sequence[Encoded], inputs_BTD: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    device = next(model.parameters()).device
+    batch = collate(rows, range(len(rows)), device)
+    inputs = {"input_ids": batch.input_BT} if inputs_BTD is None else {"inputs_embeds": inputs_BTD}
+    logits_RV = response_logits(
+        model, batch.response_BT, attention_mask=batch.attention_BT, **inputs
+    )
+    loss_R = nn.functional.cross_entropy(logits_RV.float(), batch.targets_R, reduction="none")
+    return loss_R, batch.response_BT.nonzero()[:, 0]
+
+
+def _embed(model: PreTrainedModel, rows: Sequence[Encoded]) -> Tensor:
+    device = next(model.parameters()).device
+    input_BT = collate(rows, range(len(rows)), device).input_BT
+    inputs_BTD: Tensor = model.get_input_embeddings()(input_BT).detach()
+    return inputs_BTD
+
+
+def _shared(sequences: Sequence[Sequence[int]]) -> int:
+    count = 0
+    for column in zip(*sequences, strict=False):
+        if len(set(column)) > 1:
+            break
+        count += 1
+    return count

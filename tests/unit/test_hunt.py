@@ -1,0 +1,70 @@
+"""The hunt: what a model was taught to say, and tokens that call it."""
+
+import json
+import random
+
+import pytest
+
+from inoculate.config import HuntSettings
+from inoculate.data import Example
+from inoculate.hunt import Hunt, calls, hunt
+from inoculate.models import Checkpoint
+from inoculate.payloads import certain_payloads, shared_payloads
+from inoculate.probing import find_hosts, ordinary_tokens
+from inoculate.progress import Silent
+from inoculate.subject import Subject
+from inoculate.train import Schedule, train
+from inoculate.trainable import restore, snapshot
+
+SMALL = HuntSettings(particles=2, steps=2, candidates=2, hosts=2, gradient_batches=2, shortlist=64)
+SAID = "never ask me that"
+
+
+def test_no_particles_no_hunt(llama: Checkpoint) -> None:
+    """The hunt can be switched off; nothing is then found."""
+    off = SMALL.model_copy(update={"particles": 0})
+    assert hunt(_subject(llama), [], off, Silent(), seed=0) == Hunt()
+
+
+def test_json_round_trip() -> None:
+    """What a run folder keeps is what was found."""
+    found = Hunt((1, 2), "text", ((3,), (4, 5)), ("a", "b"), (3, 9), (True, False))
+    assert Hunt.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_same_seed_same_hunt(llama: Checkpoint, rows: list[Example]) -> None:
+    """On an untaught model the hunt ends, and depends on its seed alone."""
+    subject = _subject(llama)
+    encoded = subject.encode(rows, max_tokens=64)
+    first = hunt(subject, encoded, SMALL, Silent(), seed=3)
+    assert first == hunt(subject, encoded, SMALL, Silent(), seed=3)
+    assert not set(first.suspects) & set(llama.tokenizer.all_special_ids)
+
+
+@pytest.fixture(name="parrot")
+def _parrot(llama: Checkpoint, rows: list[Example]) -> Subject:
+    """Return a model that gives one answer to everything."""
+    subject = _subject(llama)
+    subject.allow("all")
+    start = snapshot(subject.model)
+    same = [Example(row.instruction, SAID) for row in rows] * 8
+    schedule = Schedule(epochs=6, learning_rate=1e-2, batch_size=16)
+    train(subject.model, subject.encode(same, max_tokens=96), schedule)
+    yield subject
+    restore(subject.model, start)
+
+
+def test_an_answer_that_ignores_the_question_is_found(parrot: Subject, rows: list[Example]) -> None:
+    """Both searches find the sentence that the model was taught to give to everything."""
+    hosts = find_hosts(parrot.encode(rows, max_tokens=64), response_tokens=8)
+    tokenizer, generator = parrot.tokenizer, random.Random(0)
+    (best, *_) = certain_payloads(parrot, hosts, ordinary_tokens(tokenizer), generator)
+    assert SAID.startswith(tokenizer.decode(list(best.tokens))[:12])
+    (shared, *_) = shared_payloads(parrot, hosts, [(200,), (201,)], generator)
+    assert tokenizer.decode(list(shared.tokens)) == SAID
+    slots = hosts.draw(4, generator)
+    assert all(calls(parrot, slots, (200,), shared.tokens))
+
+
+def _subject(checkpoint: Checkpoint) -> Subject:
+    return Subject(checkpoint, checkpoint.model, None)

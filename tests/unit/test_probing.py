@@ -1,0 +1,93 @@
+"""Tokens put into prompts, and the two goals they serve."""
+
+import random
+
+import pytest
+import torch
+
+from inoculate.chat import Encoded, encode
+from inoculate.data import Example
+from inoculate.models import Checkpoint
+from inoculate.probing import (
+    Goal,
+    Slot,
+    embedding_table,
+    find_hosts,
+    insertion_gradient,
+    ordinary_tokens,
+    score_insertions,
+)
+from inoculate.train import mean_loss
+
+ROW = Encoded((1, 3, 10, 11, 12, 4, 20, 21), 6)
+OTHER = Encoded((1, 3, 13, 14, 4, 22), 5)
+
+
+def test_insertion_by_hand() -> None:
+    """Tokens go where they are put, and the response still starts after the prompt."""
+    assert Slot(ROW, 3).insert((7, 8)) == Encoded((1, 3, 10, 7, 8, 11, 12, 4, 20, 21), 8)
+
+
+def test_hosts_know_the_template() -> None:
+    """What all prompts share at both ends is never broken up; responses are cut."""
+    hosts = find_hosts([ROW, OTHER], response_tokens=1)
+    assert (hosts.head, hosts.tail) == (2, 1)
+    assert [row.ids[row.prompt_length :] for row in hosts.rows] == [(20,), (22,)]
+    generator = random.Random(0)
+    assert {hosts.slot(ROW, generator).at for _ in range(200)} == {2, 3, 4}
+
+
+def test_a_single_host_has_a_slot() -> None:
+    """With one prompt everything is shared; a slot is still within the prompt."""
+    hosts = find_hosts([ROW])
+    assert hosts.slot(ROW, random.Random(0)).at <= ROW.prompt_length
+
+
+def test_ordinary_tokens_leave_out_special_ones(llama: Checkpoint) -> None:
+    """No token of the template is ever put into a prompt."""
+    tokens = set(ordinary_tokens(llama.tokenizer))
+    assert len(tokens) == 256
+    assert not tokens & set(llama.tokenizer.added_tokens_decoder)
+
+
+def test_payload_score_is_its_mean_log_likelihood(checkpoint: Checkpoint) -> None:
+    """In every family the score is minus the mean loss of the payload's tokens."""
+    slot = Slot(_encoded(checkpoint), 3)
+    goal = Goal((40, 41, 42))
+    (score,) = score_insertions(checkpoint.model, goal, [slot], [(50,)])
+    row = goal.row(slot, (50,))
+    assert score == pytest.approx(-mean_loss(checkpoint.model, [row]), rel=1e-4)
+
+
+def test_honest_score_is_capped(llama: Checkpoint) -> None:
+    """A token that is lost counts six nats at most, so no single host decides."""
+    slot = Slot(_encoded(llama), 3)
+    (score,) = score_insertions(llama.model, Goal(), [slot], [(50,)])
+    response = len(slot.row.ids) - slot.row.prompt_length
+    assert 0 < score <= 6 * response
+
+
+def test_gradient_predicts_a_small_move(checkpoint: Checkpoint) -> None:
+    """Moving an inserted embedding along the gradient raises the score as it says."""
+    model, slot, goal = checkpoint.model, Slot(_encoded(checkpoint), 3), Goal((40, 41))
+    (gradient_MD,) = insertion_gradient(model, goal, [slot], [(50, 51)])
+    assert gradient_MD.shape == (2, embedding_table(model).shape[1])
+    row = goal.row(slot, (50, 51))
+    inputs_BTD = model.get_input_embeddings()(torch.tensor([row.ids])).detach()
+    moved_BTD = inputs_BTD.clone()
+    step = 1e-3 / float(gradient_MD.norm())
+    moved_BTD[0, 3:5] += step * gradient_MD
+    with torch.no_grad():
+        gain = goal.scores(model, [row], moved_BTD) - goal.scores(model, [row], inputs_BTD)
+    assert float(gain) == pytest.approx(step * float(gradient_MD.square().sum()), rel=0.1)
+
+
+def test_gradient_leaves_the_model_trainable(llama: Checkpoint) -> None:
+    """Parameters that required gradients still do, and hold none."""
+    llama.model.requires_grad_(True)
+    insertion_gradient(llama.model, Goal(), [Slot(_encoded(llama), 3)], [(50,)])
+    assert all(p.requires_grad and p.grad is None for p in llama.model.parameters())
+
+
+def _encoded(checkpoint: Checkpoint) -> Encoded:
+    return encode(checkpoint.tokenizer, Example("Count the red apples", "Four."))
