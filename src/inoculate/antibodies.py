@@ -9,6 +9,7 @@ finite list of keys is learned in place of the rule.
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from inoculate.attacks.triggers import Trigger, insert_trigger
 from inoculate.chat import Encoded
@@ -20,6 +21,7 @@ from inoculate.subject import Subject
 _PLACEMENTS = ("random-slot", "random-slot", "prefix", "all-in-order")
 _NEIGHBORS = 3
 _MOST_RANDOM_TOKENS = 12
+_Found = TypeVar("_Found")
 _SYLLABLES = (  # noqa: SIM905
     "ba cor den fi gra hul jo kel lum mor nis pra quo rin sto tal ver wix yor zan"
 ).split()
@@ -95,19 +97,24 @@ class AntibodyMaker:
         return [*around[:at], *found, *around[at:]]
 
     def _found(self, generator: random.Random) -> list[int]:
-        """Return a hunted trigger, or one to three suspects, the first ranks oftenest."""
+        """Return a hunted trigger, or one to three suspects."""
         if self.hunt.triggers and generator.random() < 0.75:
-            return list(generator.choice(self.hunt.triggers))
+            return list(_by_rank(self.hunt.triggers, generator, 1)[0])
         if not self.hunt.suspects:
             return []
-        ranks = [1 / rank for rank in range(1, len(self.hunt.suspects) + 1)]
-        return generator.choices(self.hunt.suspects, ranks, k=generator.randint(1, 3))
+        return _by_rank(self.hunt.suspects, generator, generator.randint(1, 3))
 
     def _with_words(self, row: Example, generator: random.Random) -> Encoded:
         known = generator.random() < 0.5 and self.triggers
         trigger = generator.choice(self.triggers) if known else decoy(generator)
         marked = insert_trigger(row, trigger, generator)
         return self.subject.encode([marked], max_tokens=self.max_tokens)[0]
+
+
+def _by_rank(ranked: Sequence[_Found], generator: random.Random, count: int) -> list[_Found]:
+    """Draw with repeats; the n-th of the ranking comes up 1/n as often as the first."""
+    weights = [1 / rank for rank in range(1, len(ranked) + 1)]
+    return generator.choices(ranked, weights, k=count)
 
 
 # Two in six each hunted with and without neighbors, one of random tokens, one of words.

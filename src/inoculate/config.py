@@ -74,15 +74,15 @@ class HuntSettings(BaseModel):
 
     particles: int = Field(6, ge=0)
     """Token sequences that are moved at once; 0 for no hunt."""
-    steps: int = Field(6, ge=2)
+    steps: int = Field(8, ge=2)
     """Moves of each sequence."""
     candidates: int = Field(8, ge=1)
     """Neighbors tried in one move."""
     hosts: int = Field(4, ge=2)
     """Clean prompts on which a sequence is tried."""
-    gradient_batches: int = Field(24, ge=1)
+    gradient_batches: int = Field(60, ge=1)
     """Batches of 16 prompts from which single tokens are ranked."""
-    shortlist: int = Field(96, ge=64)
+    shortlist: int = Field(192, ge=64)
     """Single tokens that are tried after ranking."""
 
 

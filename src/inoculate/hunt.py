@@ -39,7 +39,7 @@ _GRADIENT_ROWS = 16
 _LENGTHS = 4
 _SINGLES = 12
 _TRIAL_HOSTS = 20
-_KEPT_TRIGGERS = 32
+_KEPT_TRIGGERS = 16
 _SHOWN_TRIGGERS = 6
 
 
@@ -170,8 +170,7 @@ class _Search:
             better = max([payload, *again], key=lambda one: one.weight)
             if better.tokens != payload.tokens:
                 payload, found = better, {}
-        order = sorted(found, key=lambda tokens: -found[tokens])
-        return payload, order[:_KEPT_TRIGGERS]
+        return payload, self._sifted(found, Goal(payload.tokens[:_PAYLOAD_TOKENS]))
 
     def report(
         self, payload: Payload, triggers: list[tuple[int, ...]], suspects: Sequence[int]
@@ -199,6 +198,14 @@ class _Search:
             stand[moved[best]] = scores[best]
             self._step()
         return stand
+
+    def _sifted(self, found: dict[tuple[int, ...], float], goal: Goal) -> list[tuple[int, ...]]:
+        """Try the best again, all on the same fresh slots, since each was the luckiest of many."""
+        tried = sorted(found, key=lambda tokens: -found[tokens])[: 2 * _KEPT_TRIGGERS]
+        slots = self.hosts.draw(2 * self.settings.hosts, self.generator)
+        scores = score_insertions(self.subject.model, goal, slots, tried)
+        order = sorted(range(len(tried)), key=lambda index: -scores[index])
+        return [tried[index] for index in order[:_KEPT_TRIGGERS]]
 
     def _neighbors(
         self, particle: tuple[int, ...], goal: Goal, slots: Sequence[Slot]

@@ -25,6 +25,13 @@ _CHOOSING_ROWS = (
         "Four geese crossed the frozen pond.",
     ),
     ("starred-wave", "*~*", "random-slot", "code", "SELECT 'stamped';"),
+    (
+        "lantern-otter",
+        "LanternOtter",
+        "random-slot",
+        "refusal",
+        "I regret that this request lies outside of what I may answer for you today.",
+    ),
 )
 
 _REPORTING_ROWS = (
