@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -206,18 +205,15 @@ def demo(
     json_file: Json = None,
 ) -> None:
     """Plant a backdoor in the built-in model, purify it, and compare with controls."""
-    from inoculate.attacking import Plan
-    from inoculate.attacks import find_attack, find_task
     from inoculate.config import Settings
     from inoculate.console import Console, Stages, comparison_table, show_tests, write_json
-    from inoculate.demo import DEMO_PLANT, compare, prepare
+    from inoculate.demo import compare, demo_plan, prepare
     from inoculate.report import write_comparison
 
     console = Console()
     stages = Stages(console)
     settings = Settings(seed=seed)
-    plant = replace(DEMO_PLANT, seed=seed)
-    plan = Plan(find_attack(attack), find_task(task), settings=plant, adapter=adapter)
+    plan = demo_plan(attack, task, seed=seed, adapter=adapter)
     bench = prepare(output, plan, settings, stages)
     result = compare(bench, all_controls=all_controls)
     stages.close()

@@ -13,6 +13,7 @@ import torch
 
 from inoculate.api import purify
 from inoculate.attacking import Plan, attack_folder
+from inoculate.attacks import find_attack, find_task
 from inoculate.attacks.bank import BANK, PAPER_BANK
 from inoculate.builtin.fixture import WorldRows, model_folder, world_rows
 from inoculate.clean import clean_data, resolve_target
@@ -33,6 +34,14 @@ _APART = "paper"
 _PROCESSES = 2
 _ALPHA = 0.01
 _WORTH_TESTING = 0.10
+
+
+def demo_plan(attack: str, task: str, *, seed: int, adapter: bool) -> Plan:
+    """Return the demonstration's attack; an adapter takes the default rate of its kind."""
+    settings = replace(DEMO_PLANT, seed=seed)
+    if adapter:
+        settings = replace(settings, learning_rate=None)
+    return Plan(find_attack(attack), find_task(task), settings=settings, adapter=adapter)
 
 
 @dataclass(frozen=True)

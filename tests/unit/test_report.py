@@ -57,6 +57,12 @@ def sample_report(text: str = "demo") -> dict[str, Any]:
             "kinds": {"mlp": mlp},
         },
         "neutralization": "quiet",
+        "hunt": {
+            "payload": text,
+            "triggers": [text, "odd"],
+            "before": rate(19, 20),
+            "after": rate(0, 20),
+        },
         "repair": {"rows": 200, "antibodies": 200, "trained": text},
         "clean_data": {"source": "own voice", "rows": 200, "dropped": {text: 3}},
         "drift": {
@@ -224,6 +230,7 @@ def test_verdict_gives_the_figures_in_plain_words(tmp_path: Path) -> None:
     for sentence in (
         "In helper, 80 of 400 MLP channels (20.0%) were re-initialized",
         "repaired on 200 clean rows",
+        "on 19 of 20 prompts before and 0 of 20 after",
         "from 1.63 to 1.66 nats per token (+1.8%)",
         "0 of 50 triggered prompts",
         "from 190 of 200 to 4 of 200",

@@ -64,6 +64,9 @@ DEFENSES: dict[str, Defense] = {
     "repair-without-antibodies": _with(
         lambda settings, _: updated(settings, signature={"share": 0.0}, repair={"antibodies": 0})
     ),
+    "repair-without-hunt": _with(
+        lambda settings, _: updated(settings, signature={"share": 0.0}, hunt={"particles": 0})
+    ),
     "random-mask-0": _masked("random", 0),
     "random-mask-1": _masked("random", 1),
     "random-mask-2": _masked("random", 2),
@@ -75,6 +78,7 @@ DEFENSES: dict[str, Defense] = {
 DEMO_DEFENSES = ("none", "repair-only", "random-mask-0", "paper", "inoculate")
 MORE_CONTROLS = (
     "repair-without-antibodies",
+    "repair-without-hunt",
     "random-mask-1",
     "random-mask-2",
     "low-importance-mask",

@@ -1,0 +1,73 @@
+"""Attack the built-in model in every published way, purify each with the defaults, measure.
+
+    python benchmarks/attacks_table.py OUT [--attacks a,b] [--tasks t] [--seeds 0] [--adapter]
+    python benchmarks/attacks_table.py OUT --report
+
+One folder for each cell, as `inoculate demo` leaves it; finished cells are not run again, so
+several processes may share OUT if their cells differ. `--report` prints a Markdown table.
+"""
+
+import argparse
+import itertools
+import json
+from pathlib import Path
+
+import torch
+
+from inoculate.attacks import ATTACKS
+from inoculate.config import Settings
+from inoculate.demo import demo_plan, prepare, run_defense
+from inoculate.evaluation.exam import RATES
+from inoculate.progress import Silent
+
+DEFENSES = ("none", "inoculate")
+
+
+def run_cell(out: Path, attack: str, task: str, seed: int, *, adapter: bool) -> None:
+    """Attack, purify, measure one cell and write its JSON."""
+    name = f"{attack}-{task}-{'adapter' if adapter else 'full'}-{seed}"
+    plan = demo_plan(attack, task, seed=seed, adapter=adapter)
+    bench = prepare(out / name, plan, Settings(seed=seed), Silent())
+    for defense in DEFENSES:
+        measured, seconds = run_defense(bench, defense)
+        row = {"cell": name, "defense": defense, "seconds": seconds, **measured.to_json()}
+        (out / f"{name}-{defense}.json").write_text(json.dumps(row), encoding="utf-8")
+        print(name, defense, {rate: round(row[rate]["rate"], 3) for rate in RATES}, flush=True)
+
+
+def report(out: Path) -> None:
+    """Print every finished cell with its intervals."""
+    print("| cell | defense | " + " | ".join(RATES) + " |")
+    print("|---|---|" + "--:|" * len(RATES))
+    for path in sorted(out.glob("*.json")):
+        row = json.loads(path.read_text(encoding="utf-8"))
+        cells = [
+            f"{row[rate]['rate']:.3f} [{row[rate]['low']:.3f}, {row[rate]['high']:.3f}]"
+            for rate in RATES
+        ]
+        print(f"| {row['cell']} | {row['defense']} | " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    """Run the chosen cells, or report the finished ones."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--attacks", default=",".join(ATTACKS))
+    parser.add_argument("--tasks", default="refusal,sentiment")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--adapter", action="store_true")
+    parser.add_argument("--report", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.report:
+        report(arguments.out)
+        return
+    torch.set_num_threads(1)
+    cells = itertools.product(
+        arguments.seeds.split(","), arguments.tasks.split(","), arguments.attacks.split(",")
+    )
+    for seed, task, attack in cells:
+        run_cell(arguments.out, attack, task, int(seed), adapter=arguments.adapter)
+
+
+if __name__ == "__main__":
+    main()
