@@ -97,8 +97,8 @@ class AntibodyMaker:
         return [*around[:at], *found, *around[at:]]
 
     def _found(self, generator: random.Random) -> list[int]:
-        """Return a hunted trigger, or one to three suspects."""
-        if self.hunt.triggers and generator.random() < 0.75:
+        """Return a hunted trigger; where there is none, one to three suspects."""
+        if self.hunt.triggers:
             return list(_by_rank(self.hunt.triggers, generator, 1)[0])
         if not self.hunt.suspects:
             return []
@@ -117,8 +117,7 @@ def _by_rank(ranked: Sequence[_Found], generator: random.Random, count: int) -> 
     return generator.choices(ranked, weights, k=count)
 
 
-# Two in six each hunted with and without neighbors, one of random tokens, one of words.
-_KINDS = ("hunted", "hunted", "surrounded", "surrounded", "random", "words")
+_KINDS = ("hunted", "surrounded", "random", "words")
 
 
 def antibody_maker(

@@ -38,12 +38,14 @@ def test_antibodies_leave_the_template_whole(llama: Checkpoint, rows: list[Examp
         assert prompt[-tail:] == old[-tail:]
 
 
-def test_what_was_hunted_is_in_most_antibodies(llama: Checkpoint, rows: list[Example]) -> None:
-    """Two in three bear a hunted trigger or a suspect; without a hunt none does."""
+def test_half_of_the_antibodies_bear_what_was_hunted(
+    llama: Checkpoint, rows: list[Example]
+) -> None:
+    """Half bear a hunted trigger; without a hunt its tokens come by chance alone."""
     found, _ = _maker(llama, rows, FOUND)
     nothing, _ = _maker(llama, rows, Hunt())
-    assert 0.5 < _share_with(found, len(rows), {50, 60}) < 0.85
-    assert _share_with(nothing, len(rows), {50, 60}) < 0.35
+    assert 0.4 < _share_with(found, len(rows), {50, 51}) < 0.65
+    assert _share_with(nothing, len(rows), {50, 51}) < 0.35
 
 
 def test_the_same_seed_makes_the_same(llama: Checkpoint, rows: list[Example]) -> None:
