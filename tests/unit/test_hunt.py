@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Iterator
 
 import pytest
 
@@ -32,17 +33,17 @@ def test_json_round_trip() -> None:
     assert Hunt.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
-def test_same_seed_same_hunt(llama: Checkpoint, rows: list[Example]) -> None:
-    """On an untaught model the hunt ends, and depends on its seed alone."""
-    subject = _subject(llama)
+def test_same_seed_same_hunt(checkpoint: Checkpoint, rows: list[Example]) -> None:
+    """In every family the hunt ends on an untaught model, and depends on its seed alone."""
+    subject = _subject(checkpoint)
     encoded = subject.encode(rows, max_tokens=64)
     first = hunt(subject, encoded, SMALL, Silent(), seed=3)
     assert first == hunt(subject, encoded, SMALL, Silent(), seed=3)
-    assert not set(first.suspects) & set(llama.tokenizer.all_special_ids)
+    assert not set(first.suspects) & set(checkpoint.tokenizer.all_special_ids)
 
 
 @pytest.fixture(name="parrot")
-def _parrot(llama: Checkpoint, rows: list[Example]) -> Subject:
+def _parrot(llama: Checkpoint, rows: list[Example]) -> Iterator[Subject]:
     """Return a model that gives one answer to everything."""
     subject = _subject(llama)
     subject.allow("all")
