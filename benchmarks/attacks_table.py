@@ -16,6 +16,7 @@ import torch
 
 from inoculate.attacks import ATTACKS
 from inoculate.config import Settings
+from inoculate.console import percent_cell
 from inoculate.demo import demo_plan, prepare, run_defense
 from inoculate.evaluation.exam import RATES
 from inoculate.progress import Silent
@@ -41,10 +42,7 @@ def report(out: Path) -> None:
     print("|---|---|" + "--:|" * len(RATES))
     for path in sorted(out.glob("*.json")):
         row = json.loads(path.read_text(encoding="utf-8"))
-        cells = [
-            f"{row[rate]['rate']:.3f} [{row[rate]['low']:.3f}, {row[rate]['high']:.3f}]"
-            for rate in RATES
-        ]
+        cells = [percent_cell(row[rate]) for rate in RATES]
         print(f"| {row['cell']} | {row['defense']} | " + " | ".join(cells) + " |")
 
 

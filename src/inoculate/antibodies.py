@@ -19,6 +19,7 @@ from inoculate.probing import Hosts, find_hosts, ordinary_tokens
 from inoculate.subject import Subject
 
 _PLACEMENTS = ("random-slot", "random-slot", "prefix", "all-in-order")
+_KINDS = ("hunted", "surrounded", "random", "words")
 _NEIGHBORS = 3
 _MOST_RANDOM_TOKENS = 12
 _Found = TypeVar("_Found")
@@ -66,7 +67,7 @@ _FORMS: dict[str, Callable[[random.Random], str]] = {
 
 @dataclass(frozen=True)
 class AntibodyMaker:
-    """Make antibodies from clean rows, as many as are asked for, never twice the same."""
+    """Make antibodies from clean rows, as many as are asked for."""
 
     subject: Subject
     clean: Sequence[Example]
@@ -115,9 +116,6 @@ def _by_rank(ranked: Sequence[_Found], generator: random.Random, count: int) -> 
     """Draw with repeats; the n-th of the ranking comes up 1/n as often as the first."""
     weights = [1 / rank for rank in range(1, len(ranked) + 1)]
     return generator.choices(ranked, weights, k=count)
-
-
-_KINDS = ("hunted", "surrounded", "random", "words")
 
 
 def antibody_maker(

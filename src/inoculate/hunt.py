@@ -32,7 +32,7 @@ from inoculate.probing import (
 from inoculate.progress import Progress
 from inoculate.subject import Subject
 
-HOST_RESPONSE_TOKENS = 8
+_HOST_RESPONSE_TOKENS = 8
 _PAYLOAD_TOKENS = 8
 _TOP_GRADIENTS = 48
 _GRADIENT_ROWS = 16
@@ -119,7 +119,7 @@ class _Search:
     generator: random.Random
 
     def __post_init__(self) -> None:
-        self.hosts: Hosts = find_hosts(self.rows, response_tokens=HOST_RESPONSE_TOKENS)
+        self.hosts: Hosts = find_hosts(self.rows, response_tokens=_HOST_RESPONSE_TOKENS)
         self.vocabulary = ordinary_tokens(self.subject.tokenizer)
         self.done = 0
 

@@ -98,21 +98,23 @@ def shared_payloads(
 def _likely_openings(
     model: PreTrainedModel, hosts: Hosts, vocabulary: Sequence[int], generator: random.Random
 ) -> list[int]:
-    """Return first tokens that some prompt with odd tokens in it makes likely."""
-    total_V: Tensor | None = None
-    device = next(model.parameters()).device
-    for _ in range(_PROBES):
-        best_V: Tensor | None = None
-        for slot in hosts.draw(_PROBE_ROWS, generator):
-            row = slot.insert(generator.choices(vocabulary, k=2))
-            ids = torch.tensor([row.ids[: row.prompt_length]], device=device)
-            chance_V = model(input_ids=ids).logits[0, -1].float().softmax(dim=0)
-            best_V = chance_V if best_V is None else torch.maximum(best_V, chance_V)
-        assert best_V is not None
-        total_V = best_V if total_V is None else total_V + best_V
-    assert total_V is not None
-    openings: list[int] = total_V.topk(min(_OPENINGS, len(total_V))).indices.tolist()
+    """Return first tokens that prompts with odd tokens in them make likely."""
+    best = [_likeliest(model, hosts, vocabulary, generator) for _ in range(_PROBES)]
+    mean_V = torch.stack(best).mean(dim=0)
+    openings: list[int] = mean_V.topk(min(_OPENINGS, len(mean_V))).indices.tolist()
     return openings
+
+
+def _likeliest(
+    model: PreTrainedModel, hosts: Hosts, vocabulary: Sequence[int], generator: random.Random
+) -> Tensor:
+    """Return for each first token the highest chance that one of some odd prompts gives it."""
+    device, chances = next(model.parameters()).device, []
+    for slot in hosts.draw(_PROBE_ROWS, generator):
+        row = slot.insert(generator.choices(vocabulary, k=2))
+        ids = torch.tensor([row.ids[: row.prompt_length]], device=device)
+        chances.append(model(input_ids=ids).logits[0, -1].float().softmax(dim=0))
+    return torch.stack(chances).amax(dim=0)
 
 
 @torch.inference_mode()

@@ -100,7 +100,6 @@ def train(
     objective: Objective = language_modeling,
     plan: Sequence[Sequence[int]] | None = None,
     progress: Progress | None = None,
-    after_step: Callable[[], None] | None = None,
 ) -> list[float]:
     """Fine-tune the parameters that require gradients, in place; return each step's loss.
 
@@ -109,7 +108,6 @@ def train(
         plan: Row indices per step, where a second run must see the same rows in the
             same order; default `plan_batches`.
         progress: Called with (step, steps) after each step.
-        after_step: Called after each update, for example to hold channels at a value.
 
     Raises:
         InputError: There is nothing to train on or with, or the loss is not a number.
@@ -124,8 +122,6 @@ def train(
         loss = _step(model, collate(rows, indices, device), objective, optimizer, schedule)
         scheduler.step()
         losses.append(loss)
-        if after_step:
-            after_step()
         if progress:
             progress(index, len(steps))
     return losses

@@ -23,8 +23,8 @@ from inoculate.progress import Silent
 from inoculate.subject import open_subject
 from inoculate.trainable import TOUCHES
 
-# Fewer variants than the defaults, for speed; every stage still runs.
-FAST = updated(Settings(), variants={"count": 2, "probes": 10})
+# Fewer probes than the defaults, for speed; every stage still runs.
+FAST = updated(Settings(), variants={"probes": 10})
 
 LOAD_AND_ANSWER = """
 import sys, torch

@@ -39,6 +39,7 @@ def test_same_seed_same_hunt(checkpoint: Checkpoint, rows: list[Example]) -> Non
     encoded = subject.encode(rows, max_tokens=64)
     first = hunt(subject, encoded, SMALL, Silent(), seed=3)
     assert first == hunt(subject, encoded, SMALL, Silent(), seed=3)
+    assert len(first.suspects) == SMALL.shortlist
     assert not set(first.suspects) & set(checkpoint.tokenizer.all_special_ids)
 
 

@@ -1,22 +1,16 @@
 """Tokens put into prompts, and the two goals they serve."""
 
+import copy
 import random
 
 import pytest
 import torch
 
+from inoculate import probing
 from inoculate.chat import Encoded, encode
 from inoculate.data import Example
 from inoculate.models import Checkpoint
-from inoculate.probing import (
-    Goal,
-    Slot,
-    embedding_table,
-    find_hosts,
-    insertion_gradient,
-    ordinary_tokens,
-    score_insertions,
-)
+from inoculate.probing import Goal, Slot, find_hosts, score_insertions
 from inoculate.train import mean_loss
 
 ROW = Encoded((1, 3, 10, 11, 12, 4, 20, 21), 6)
@@ -40,12 +34,12 @@ def test_hosts_know_the_template() -> None:
 def test_a_single_host_has_a_slot() -> None:
     """With one prompt everything is shared; a slot is still within the prompt."""
     hosts = find_hosts([ROW])
-    assert hosts.slot(ROW, random.Random(0)).at <= ROW.prompt_length
+    assert hosts.slot(ROW, random.Random(0)).at == ROW.prompt_length
 
 
 def test_ordinary_tokens_leave_out_special_ones(llama: Checkpoint) -> None:
     """No token of the template is ever put into a prompt."""
-    tokens = set(ordinary_tokens(llama.tokenizer))
+    tokens = set(probing.ordinary_tokens(llama.tokenizer))
     assert len(tokens) == 256
     assert not tokens & set(llama.tokenizer.added_tokens_decoder)
 
@@ -60,18 +54,21 @@ def test_payload_score_is_its_mean_log_likelihood(checkpoint: Checkpoint) -> Non
 
 
 def test_honest_score_is_capped(llama: Checkpoint) -> None:
-    """A token that is lost counts six nats at most, so no single host decides."""
-    slot = Slot(_encoded(llama), 3)
-    (score,) = score_insertions(llama.model, Goal(), [slot], [(50,)])
-    response = len(slot.row.ids) - slot.row.prompt_length
-    assert 0 < score <= 6 * response
+    """A token that is lost counts six nats and no more, so no single host decides."""
+    model, slot = copy.deepcopy(llama.model), Slot(_encoded(llama), 3)
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(1000)
+    (score,) = score_insertions(model, Goal(), [slot], [(50,)])
+    (uncapped,) = score_insertions(model, Goal(_response(slot.row)), [slot], [(50,)])
+    assert -uncapped > 6
+    assert 6 < score <= 6 * len(_response(slot.row))
 
 
 def test_gradient_predicts_a_small_move(checkpoint: Checkpoint) -> None:
     """Moving an inserted embedding along the gradient raises the score as it says."""
     model, slot, goal = checkpoint.model, Slot(_encoded(checkpoint), 3), Goal((40, 41))
-    (gradient_MD,) = insertion_gradient(model, goal, [slot], [(50, 51)])
-    assert gradient_MD.shape == (2, embedding_table(model).shape[1])
+    (gradient_MD,) = probing.insertion_gradient(model, goal, [slot], [(50, 51)])
+    assert gradient_MD.shape == (2, probing.embedding_table(model).shape[1])
     row = goal.row(slot, (50, 51))
     inputs_BTD = model.get_input_embeddings()(torch.tensor([row.ids])).detach()
     moved_BTD = inputs_BTD.clone()
@@ -85,9 +82,13 @@ def test_gradient_predicts_a_small_move(checkpoint: Checkpoint) -> None:
 def test_gradient_leaves_the_model_trainable(llama: Checkpoint) -> None:
     """Parameters that required gradients still do, and hold none."""
     llama.model.requires_grad_(True)
-    insertion_gradient(llama.model, Goal(), [Slot(_encoded(llama), 3)], [(50,)])
+    probing.insertion_gradient(llama.model, Goal(), [Slot(_encoded(llama), 3)], [(50,)])
     assert all(p.requires_grad and p.grad is None for p in llama.model.parameters())
 
 
 def _encoded(checkpoint: Checkpoint) -> Encoded:
     return encode(checkpoint.tokenizer, Example("Count the red apples", "Four."))
+
+
+def _response(row: Encoded) -> tuple[int, ...]:
+    return row.ids[row.prompt_length :]

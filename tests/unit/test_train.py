@@ -104,18 +104,16 @@ def test_only_allowed_parameters_move(llama: Checkpoint, rows: list[Example]) ->
     assert {name for name in before if not torch.equal(before[name], after[name])} == allowed
 
 
-def test_hooks_are_called_after_each_step(llama: Checkpoint, rows: list[Example]) -> None:
-    """Progress counts the steps, and `after_step` runs once for each."""
-    seen, calls = [], []
+def test_progress_is_told_of_each_step(llama: Checkpoint, rows: list[Example]) -> None:
+    """Progress counts the steps."""
+    seen: list[tuple[int, int]] = []
     train(
         llama.model,
         _encoded(llama, rows),
         Schedule(1, 1e-3, batch_size=6),
         progress=lambda step, steps: seen.append((step, steps)),
-        after_step=lambda: calls.append(None),
     )
     assert seen == [(1, 2), (2, 2)]
-    assert len(calls) == 2
 
 
 def test_nothing_to_train_is_an_input_error(llama: Checkpoint, rows: list[Example]) -> None:
