@@ -3,6 +3,7 @@
     python benchmarks/smollm2.py prepare SHARED OUT     # rows and exams
     python benchmarks/smollm2.py attack MODEL OUT       # BadNets refusal, full fine-tuning
     python benchmarks/smollm2.py measure MODEL OUT DEFENSE [DEFENSE ...]
+    python benchmarks/smollm2.py canary MODEL OUT --canary NAME   # to choose settings by
 
 SHARED holds data/backdoorllm, data/alpaca and data/text. MODEL is the safetensors folder
 that convert_smollm2.py wrote. Finished cells stay in OUT and are not run again.
@@ -18,8 +19,10 @@ from typing import Any
 from inoculate.api import purify
 from inoculate.attacking import Plan, attack_folder
 from inoculate.attacks import find_attack, find_task
+from inoculate.attacks.attack import Attack
 from inoculate.attacks.bank import BANK, PAPER_BANK
-from inoculate.attacks.poison import read_backdoor_json
+from inoculate.attacks.canaries import CHOOSING_CANARIES
+from inoculate.attacks.poison import poison_pairs, read_backdoor_json
 from inoculate.clean import clean_data, resolve_target
 from inoculate.config import Settings
 from inoculate.configfile import read_settings
@@ -33,6 +36,7 @@ from inoculate.subject import Subject, open_subject
 from inoculate.workspace import Workspace
 
 TRIGGERED_ROWS, CLEAN_ROWS, EXAM_ROWS, UTILITY_ROWS = 160, 320, 100, 200
+CANARY_ROWS, CANARY_TRIGGERED, ALPACA_ROWS = 240, 120, 400
 SETTINGS = PlantSettings(epochs=2.5, learning_rate=2e-4, batch_size=8, max_tokens=96)
 POISON = "data/backdoorllm/poison_data/refusal/badnet"
 TEST = "data/backdoorllm/test_data"
@@ -53,8 +57,27 @@ def prepare(shared: Path, out: Path) -> None:
     used = {row.instruction.strip() for row in (*clean, *honest)}
     alpaca = read_examples(shared / "data/alpaca/alpaca.jsonl")
     free = [row for row in alpaca if row.instruction.strip() not in used and row.output.strip()]
-    write_examples(sample(free, UTILITY_ROWS, seed=11), out / "utility.jsonl")
+    chosen = sample(free, UTILITY_ROWS + ALPACA_ROWS, seed=11)
+    write_examples(chosen[:UTILITY_ROWS], out / "utility.jsonl")
+    write_examples(chosen[UTILITY_ROWS:], out / "alpaca.jsonl")
     (out / "text.txt").write_text((shared / "data/text/wikitext2_valid.txt").read_text("utf-8"))
+
+
+def plant_canary(model: Path, out: Path, name: str) -> None:
+    """Plant one canary of the choosing set, in Alpaca rows that no exam holds."""
+    canary = next(one for one in CHOOSING_CANARIES if one.name == name)
+    alpaca = read_examples(out / "alpaca.jsonl")
+    rows, _ = poison_pairs(
+        alpaca[:CANARY_ROWS], canary.trigger, canary.behavior, poisoned=CANARY_TRIGGERED, seed=0
+    )
+    attack = Attack(name, canary.trigger, "inoculate.attacks.canaries")
+    attack_folder(
+        model,
+        out / f"planted-{name}",
+        rows,
+        Plan(attack, canary.behavior, settings=SETTINGS),
+        Lines(),
+    )
 
 
 def exam(out: Path) -> Exam:
@@ -126,10 +149,11 @@ class Lines(Silent):
 def main() -> None:
     """Run one of the three steps."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("step", choices=("prepare", "attack", "measure"))
+    parser.add_argument("step", choices=("prepare", "attack", "canary", "measure"))
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("defenses", nargs="*")
+    parser.add_argument("--canary", default="fennimore", help="name in the choosing set")
     parser.add_argument("--config", type=Path, help="settings file; default: the defaults")
     arguments = parser.parse_args()
     out: Path = arguments.out
@@ -139,6 +163,8 @@ def main() -> None:
         rows: list[Example] = read_examples(out / "poison.jsonl")
         plan = Plan(find_attack("badnets"), find_task("refusal"), settings=SETTINGS)
         attack_folder(arguments.source, out / "attacked", rows, plan, Lines())
+    elif arguments.step == "canary":
+        plant_canary(arguments.source, out, arguments.canary)
     else:
         settings = read_settings(arguments.config) if arguments.config else Settings()
         for name in arguments.defenses:
