@@ -40,9 +40,9 @@ class Lesson:
 
     rows: list[Encoded]
     targets: SelfTargets | None
-    adversary: Adversary | None
-    touch: str
-    rate_factor: float
+    adversary: Adversary | None = None
+    touch: str = "attention"
+    rate_factor: float = _RATE
 
     def objective(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         """Return how far the answers are from honest ones, in nats per token."""
