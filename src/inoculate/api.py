@@ -21,6 +21,7 @@ from inoculate.evaluation.drift import drift, stand
 from inoculate.evaluation.statistics import rate_of
 from inoculate.generate import generate, response_tokens
 from inoculate.hunt import calls
+from inoculate.intake import fetch, revision
 from inoculate.models import weight_files
 from inoculate.probing import find_hosts
 from inoculate.progress import Progress, Silent
@@ -100,29 +101,6 @@ def challenge_folder(
         return _challenge(subject, clean, resolve_target(settings, clean), run, show)
 
 
-def fetch(model: str | Path) -> Path:
-    """Return the checkpoint folder, downloading a hub id's safetensors and tokenizer files.
-
-    Raises:
-        InputError: It is neither a folder nor a hub id that can be fetched.
-    """
-    folder = Path(model)
-    if folder.is_dir():
-        return folder
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        return Path(
-            snapshot_download(str(model), allow_patterns=["*.safetensors", "*.json", "*.jinja"])
-        )
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise InputError(
-            f"{str(model)!r} is no folder and cannot be fetched as a hub id "
-            f"({type(error).__name__}). Pass a checkpoint folder."
-        ) from error
-
-
 def refuse_existing(path: Path) -> None:
     """Demand that an output does not exist and its parent does.
 
@@ -143,6 +121,8 @@ def _evidence(
     show: Progress,
     with_challenge: bool,
 ) -> dict[str, Any]:
+    for finding in subject.findings:
+        show.note(f"{finding.file}: {finding.reason} {finding.advice}")
     file = Path(clean_data_file) if clean_data_file else None
     clean = clean_data(subject, file, settings, run, show)
     resolved = resolve_target(settings, clean)
@@ -161,6 +141,7 @@ def _treat(
     after = stand(subject.model, held_out)
     return {
         "model": _model_facts(subject),
+        "intake": [finding.to_json() for finding in subject.findings],
         "settings": settings.model_dump(),
         "seed": settings.seed,
         "versions": {name: version(name) for name in _LIBRARIES},
@@ -251,12 +232,13 @@ def _planted_rates(
 
 
 def _model_facts(subject: Subject) -> dict[str, Any]:
-    source = subject.adapter or subject.base.folder
+    source = subject.source
     return {
-        "source": source.name,
+        "source": source.source.resolve().name,
+        "revision": revision(source.source),
         "model_type": subject.architecture.model_type,
         "parameters": subject.parameters(),
-        "sha256": hash_files(weight_files(source)),
+        "sha256": hash_files(weight_files(source.folder)),
         "adapter": subject.adapter.name if subject.adapter else None,
     }
 

@@ -14,8 +14,9 @@ SOURCE = Path(inoculate.__file__).parent
 ROOMS = (
     "errors",
     "config architecture data progress show",
+    "intake",
     "attacks configfile models workspace",
-    "chat intake components trainable",
+    "chat components trainable",
     "adapters train generate neutralize signature",
     "importance voice subject builtin targets probing",
     "payloads clean variants share planting evaluation",
@@ -26,7 +27,7 @@ ROOMS = (
     "defenses challenge",
     "report",
     "api",
-    "demo examination arguments console __init__",
+    "demo examination inspection arguments console __init__",
     "cli",
     "__main__",
 )
