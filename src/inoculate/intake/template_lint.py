@@ -19,9 +19,9 @@ _TYPE_TESTS = frozenset({
     "boolean", "true", "false",
 })  # fmt: skip
 _PLAIN_FILTERS = frozenset({
-    "trim", "tojson", "string", "safe", "e", "escape", "list", "default", "d", "indent", "items",
-    "length", "count", "join",
+    "trim", "tojson", "string", "safe", "e", "escape", "default", "d", "indent", "items",
 })  # fmt: skip
+_WHOLE = frozenset({*_PLAIN_FILTERS, "list", "reverse", "length", "count", "first", "last", "map"})
 _PLAIN_METHODS = frozenset({"strip", "lstrip", "rstrip", "get", "items", "append"})
 _SELECTING = frozenset({
     "list", "reverse", "selectattr", "rejectattr", "select", "reject", "sort", "unique",
@@ -82,6 +82,9 @@ def _assigned(
     elif isinstance(node, nodes.For):
         kind = _kind(node.iter, names)
         yield node.target, ONE if kind == MANY else kind
+        # How often a loop over text runs depends on the text, and so does what it counts.
+        if kind == TEXT:
+            yield from ((inner.target, TEXT) for inner in node.find_all(nodes.Assign))
     elif isinstance(node, nodes.With):
         yield from ((t, _kind(v, names)) for t, v in zip(node.targets, node.values, strict=True))
     elif isinstance(node, nodes.Macro | nodes.CallBlock):
@@ -229,8 +232,10 @@ def _filters(node: Any, names: Names) -> bool:
     if node.node is None:
         return node.name not in _PLAIN_FILTERS
     if _kind(node.node, names) == MANY:
-        return node.name in _CHOOSING and not _by_label(node)
-    text = any(_kind(part, names) == TEXT for part in (node.node, *_arguments(node)))
+        if node.name in _CHOOSING:
+            return not _by_label(node)
+        return node.name not in _WHOLE or (node.name == "map" and bool(node.args))
+    text = any(_kind(part, names) != NONE for part in (node.node, *_arguments(node)))
     return text and (node.name not in _PLAIN_FILTERS or (node.name == "trim" and _cuts(node)))
 
 
@@ -260,8 +265,21 @@ def _calls(node: Any, names: Names) -> bool:
 
 def _looks_up(node: Any, names: Names) -> bool:
     """Tell whether text is the key of a look-up, or is cut into pieces."""
-    cut = isinstance(node.arg, nodes.Slice) and _kind(node.node, names) == TEXT
+    named = isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str)
+    cut = not named and _kind(node.node, names) == TEXT
     return cut or _kind(node.arg, names) == TEXT
+
+
+def _counts(node: Any, names: Names) -> bool:
+    """Tell whether a loop over text asks where it stands."""
+    return _kind(node.iter, names) == TEXT and any(map(_asks_place, node.body))
+
+
+def _asks_place(node: nodes.Node) -> bool:
+    if isinstance(node, nodes.For):
+        return False
+    here = isinstance(node, nodes.Name) and node.name == "loop"
+    return here or any(map(_asks_place, node.iter_child_nodes()))
 
 
 _DECISIONS: dict[type, Callable[[Any, Names], bool]] = {
@@ -270,4 +288,5 @@ _DECISIONS: dict[type, Callable[[Any, Names], bool]] = {
     nodes.Filter: _filters,
     nodes.Call: _calls,
     nodes.Getitem: _looks_up,
+    nodes.For: _counts,
 }
