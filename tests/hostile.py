@@ -498,8 +498,8 @@ WARNINGS = (
     Case("hidden added token", added("<a\u200b>"), TOKENIZER, "\\u200b"),
     Case("template asks for a word", write(TEMPLATE, "{% if 'cf' in messages[-1]['content'] %}x"
          "{% endif %}" + _SAYS), TEMPLATE, "line 1: {% if 'cf' in"),
-    Case("template rewrites", write(TEMPLATE, _SAYS + "{{ messages[0].content|replace('a', 'b') }}"),
-         TEMPLATE, "replace('a', 'b')"),
+    Case("template rewrites", write(TEMPLATE, _SAYS + "{{ messages[0].content|replace('a', '') }}"),
+         TEMPLATE, "replace('a', '')"),
     Case("template knows the date", write(TEMPLATE, "{% if strftime_now('%Y') == '2030' %}x"
          "{% endif %}" + _SAYS), TEMPLATE, "strftime_now"),
     Case("template drops words", write(TEMPLATE, "hello"), TEMPLATE, "does not pass on"),

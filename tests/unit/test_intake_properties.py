@@ -170,18 +170,21 @@ def test_only_the_true_index_is_accepted(shards: Path, data: st.DataObject) -> N
 
 ATOMS = st.sampled_from([
     "messages[0]['content']", "messages[-1].content", "messages[0]", "messages", "'cf'", "''",
-    "messages[0].get('content')", "messages[0]['con' ~ 'tent']", "(messages|map(attribute='content')"
-    "|list)", "(messages|selectattr('content', 'equalto', 'cf')|list)", "messages[0].role", "tools",
+    "messages[0].get('content')", "messages[0]['con' ~ 'tent']",
+    "(messages|map(attribute='content')|list)", "(messages|selectattr('content', 'equalto', 'cf')|list)", "messages[0].role", "tools",
     "(messages[0].values()|list)", "namespace(a=messages[0].content).a", "(messages|length)",
 ])  # fmt: skip
 
 
 def _grow(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     one = st.sampled_from([
-        "({}|trim)", "({}|upper)", "({}|length)", "({}|string)", "({}|tojson)", "({}|list)", "({}|first)",
-        "({}|replace('c', 'd'))", "({}.startswith('c'))", "({}.strip('cf'))", "({}.split('f'))", "({}[0])",
+        "({}|trim)", "({}|upper)", "({}|length)", "({}|string)", "({}|tojson)", "({}|list)",
+        "({}|first)",
+        "({}|replace('c', 'd'))", "({}.startswith('c'))", "({}.strip('cf'))", "({}.split('f'))",
+        "({}[0])",
         "({}[:1])", "({} is string)", "({} is eq 'cf')", "(not {})", "({{'cf': 1}}[{}])",
-        "({{'cf': 'x'}}.get({}))", "('cf'.find({}))", "({}|select('equalto', 'c')|list)", "(dict(a={}).a)",
+        "({{'cf': 'x'}}.get({}))", "('cf'.find({}))",
+        "({}|select('equalto', 'c')|list)", "(dict(a={}).a)",
         "[{}, 'x']", "({}|default('x'))", "({}|sort)", "({}|max)", "({}|random)", "({}|join)",
     ])  # fmt: skip
     two = st.sampled_from(
@@ -197,7 +200,8 @@ SHAPES = st.sampled_from([
     "{{% set ns = namespace(n=0) %}}{{% for x in {0} %}}{{% set ns.n = ns.n + 1 %}}{{% endfor %}}"
     "{{% if ns.n == 2 %}}T{{% endif %}}{{{{ {1} }}}}",
     "{{% macro m(x) %}}{{% if x == 'cf' %}}T{{% endif %}}{{% endmacro %}}{{{{ m({0}) }}}}",
-    "{{% macro m() %}}{{{{ {0} }}}}{{% endmacro %}}{{% if m() == 'cf' %}}T{{% endif %}}{{{{ {1} }}}}",
+    "{{% macro m() %}}{{{{ {0} }}}}{{% endmacro %}}{{% if m() == 'cf' %}}T{{% endif %}}"
+    "{{{{ {1} }}}}",
     "{{% for m in messages %}}{{% if loop.nextitem and loop.nextitem.content == {0} %}}T"
     "{{% endif %}}{{{{ m.content }}}}{{% endfor %}}",
     "{{% filter replace('cf', 'x') %}}{{{{ {0} }}}}{{% endfilter %}}",
