@@ -171,7 +171,8 @@ def test_only_the_true_index_is_accepted(shards: Path, data: st.DataObject) -> N
 ATOMS = st.sampled_from([
     "messages[0]['content']", "messages[-1].content", "messages[0]", "messages", "'cf'", "''",
     "messages[0].get('content')", "messages[0]['con' ~ 'tent']",
-    "(messages|map(attribute='content')|list)", "(messages|selectattr('content', 'equalto', 'cf')|list)", "messages[0].role", "tools",
+    "(messages|map(attribute='content')|list)", "messages[0].role", "tools",
+    "(messages|selectattr('content', 'equalto', 'cf')|list)",
     "(messages[0].values()|list)", "namespace(a=messages[0].content).a", "(messages|length)",
 ])  # fmt: skip
 
