@@ -10,12 +10,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from safetensors import SafetensorError
+
 from inoculate.attacks.behaviors import fires
 from inoculate.attacks.canaries import REPORTING_CANARIES
 from inoculate.attacks.triggers import insert_trigger
 from inoculate.challenge import Ground, challenge
 from inoculate.clean import CleanData, clean_data, resolve_target
 from inoculate.config import Settings
+from inoculate.destination import check_destination, one_run
 from inoculate.errors import InputError, UtilityError
 from inoculate.evaluation.drift import drift, stand
 from inoculate.evaluation.statistics import rate_of
@@ -68,19 +71,19 @@ def purify(
         run_folder: Where stages are kept; default `<output>.run`, removed at the end.
 
     Raises:
-        InputError, VariantError, UtilityError: As `inoculate.errors` says; nothing is written.
+        InputError, VariantError, UtilityError: See `inoculate.errors`; nothing is written.
     """
     out, chosen, show = Path(output), settings or Settings(), progress or Silent()
-    refuse_existing(out)
+    base, over = fetch(model), Path(adapter) if adapter else None
+    check_destination(out, [over or base])
     run = Workspace(run_folder or out.with_name(f"{out.name}.run"))
     show.stage("load")
-    subject = open_subject(fetch(model), adapter=Path(adapter) if adapter else None, device=device)
-    report = _evidence(subject, clean_data_file, chosen, run, show, with_challenge)
-    _check_utility(report["drift"], max_utility_loss)
-    show.stage("write")
-    _write(subject, out, report, merged=merged)
-    if run_folder is None:
-        shutil.rmtree(run.folder, ignore_errors=True)
+    subject = open_subject(base, adapter=over, device=device)
+    with one_run(run.folder, keep=run_folder is not None):
+        report = _evidence(subject, clean_data_file, chosen, run, show, with_challenge)
+        _check_utility(report["drift"], max_utility_loss)
+        show.stage("write")
+        _write(subject, out, report, merged=merged)
     return Purified(out, report)
 
 
@@ -99,18 +102,6 @@ def challenge_folder(
         subject = open_subject(model)
         clean = clean_data(subject, clean_data_file, settings, run, show)
         return _challenge(subject, clean, resolve_target(settings, clean), run, show)
-
-
-def refuse_existing(path: Path) -> None:
-    """Demand that an output does not exist and its parent does.
-
-    Raises:
-        InputError: Otherwise.
-    """
-    if path.exists():
-        raise InputError(f"{path} exists already. Choose a new output folder.")
-    if not path.resolve().parent.is_dir():
-        raise InputError(f"{path.parent} is no folder. Create it first.")
 
 
 def _evidence(
@@ -259,5 +250,10 @@ def _write(subject: Subject, out: Path, report: Mapping[str, Any], *, merged: bo
         subject.save(part, merged=merged)
         write_report(part, report)
         part.rename(out)
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{out} cannot be written ({str(error).splitlines()[0]}). Free some space or choose "
+            "another folder."
+        ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)

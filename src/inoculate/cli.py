@@ -136,12 +136,12 @@ def attack(
     seed: Seed = 0,
 ) -> None:
     """Plant a backdoor in MODEL, for research."""
-    from inoculate.api import refuse_existing
     from inoculate.arguments import named_model
     from inoculate.attacking import Plan, attack_folder, read_rows
     from inoculate.attacks import find_attack, find_task
     from inoculate.builtin.fixture import world_rows
     from inoculate.console import Console, Stages
+    from inoculate.destination import refuse_existing
     from inoculate.intake import fetch
     from inoculate.planting import PlantSettings
 

@@ -13,7 +13,7 @@ SOURCE = Path(inoculate.__file__).parent
 # A module imports only from rooms before its own, or from its own package.
 ROOMS = (
     "errors",
-    "config architecture data progress show",
+    "config architecture data destination progress show",
     "intake",
     "attacks configfile models workspace",
     "chat components trainable",
