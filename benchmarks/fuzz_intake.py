@@ -1,10 +1,11 @@
 """Fuzz the intake: spoil good folders at random, and demand an answer, never a crash.
 
-    python benchmarks/fuzz_intake.py --minutes 10 --seed 0
+    python benchmarks/fuzz_intake.py --minutes 10 --seed 0 [--load]
 
 Every folder must be accepted or refused with a finding. What is accepted is staged, and its
-weights are opened with the safetensors reader, which must agree with the audit. It prints how
-many folders were tried, by outcome, and exits with 1 if one crashed, disagreed or took too long.
+weights are opened with the safetensors reader, which must agree with the audit; with `--load` the
+model is loaded and a conversation encoded. It prints how many folders were tried, by outcome, and
+exits with 1 if one crashed, disagreed or took too long; such a folder is kept beside the working one.
 """
 
 import argparse
@@ -142,7 +143,17 @@ def make_adapter(folder: Path, base: dict[str, Any]) -> None:
     (folder / ADAPTER_CONFIG).write_text(json.dumps(config), encoding="utf-8")
 
 
-def try_folder(folder: Path, base: dict[str, Any]) -> str:
+def load_folder(folder: Path) -> None:
+    """Load a model and encode a conversation with its tokenizer and template."""
+    from inoculate.chat import encode
+    from inoculate.data import Example
+    from inoculate.models import load
+
+    checkpoint = load(folder, device="cpu")
+    encode(checkpoint.tokenizer, Example("say 1", "one"))
+
+
+def try_folder(folder: Path, base: dict[str, Any], *, load: bool) -> str:
     """Return the outcome of one folder: the rule that refused it, or "accepted"."""
     made = audit(folder)
     if made.refused:
@@ -153,10 +164,14 @@ def try_folder(folder: Path, base: dict[str, Any]) -> str:
             assert set(file.keys()) == set(header), f"the readers disagree about {name}"
     for path in staged.folder.glob("*.json"):
         json.loads(path.read_text(encoding="utf-8"))
+    if load and made.kind == "model":
+        load_folder(folder)
     return "accepted"
 
 
-def fuzz(home: Path, good: list[Path], base: dict[str, Any], seconds: float, seed: int) -> int:
+def fuzz(
+    home: Path, good: list[Path], base: dict[str, Any], seconds: float, seed: int, *, load: bool
+) -> int:
     """Spoil and try folders until the time is over; print the figures."""
     generator, outcomes = random.Random(seed), Counter[str]()
     started, slowest, failures = time.perf_counter(), 0.0, 0
@@ -170,10 +185,12 @@ def fuzz(home: Path, good: list[Path], base: dict[str, Any], seconds: float, see
             changed.append(f"{spoiler.__name__}({path.name})")
         before = time.perf_counter()
         try:
-            outcomes[try_folder(folder, base)] += 1
+            outcomes[try_folder(folder, base, load=load)] += 1
         except InputError:
-            outcomes["refused at staging"] += 1
-        except Exception:
+            outcomes["refused at loading"] += 1
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             failures += 1
             print(f"FAILED after {', '.join(changed)}\n{traceback.format_exc()}")
             shutil.copytree(folder, home.parent / f"fuzz-failure-{seed}-{failures}", symlinks=True)
@@ -192,6 +209,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="how long to go on")
     parser.add_argument("--seed", type=int, default=0, help="decides every change")
     parser.add_argument("--also", type=Path, action="append", default=[], help="more good folders")
+    parser.add_argument("--load", action="store_true", help="load what is accepted with torch")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -200,7 +218,7 @@ def main() -> None:
         base = json.loads((model / "config.json").read_text(encoding="utf-8"))
         make_adapter(home / "adapter", base)
         good = [model, model, home / "adapter", *options.also]
-        sys.exit(fuzz(home, good, base, options.minutes * 60, options.seed))
+        sys.exit(fuzz(home, good, base, options.minutes * 60, options.seed, load=options.load))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -49,10 +49,10 @@ def load_staged_adapter(base: Checkpoint, staged: Staged) -> PeftModel:
             model = PeftModel.from_pretrained(
                 base.model, folder, is_trainable=True, local_files_only=True
             )
-    except (ValueError, RuntimeError, KeyError, OSError, SafetensorError) as error:
+    except Exception as error:
         raise CheckpointError(
             f"Adapter {staged.source} does not fit its base {base.folder}: "
-            f"{str(error).splitlines()[0]}"
+            f"{(str(error).splitlines() or [type(error).__name__])[0]}"
         ) from error
     staged.check_unchanged()
     with safe_open(folder / _WEIGHTS, framework="pt") as file:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
@@ -67,7 +67,9 @@ def load(folder: Path, *, device: str = "auto") -> Checkpoint:
     logging.disable_progress_bar()
     try:
         tokenizer, (model, info) = _from_staged(staged.folder)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # A panic of the tokenizers library is no Exception.
         raise CheckpointError(f"{folder} does not load: {_first_line(error)}") from error
     staged.check_unchanged()
     _check_loaded(folder, model, info)
@@ -202,5 +204,5 @@ def _check_loaded(folder: Path, model: PreTrainedModel, info: dict[str, Any]) ->
             raise CheckpointError(f"{folder}: tensor {name!r} holds NaN or Inf.")
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -22,7 +22,8 @@ ANSWER = "The capital is Paris."
 _USER = {"role": "user", "content": PROBE}
 _ASSISTANT = {"role": "assistant", "content": ANSWER}
 _SYSTEM = {"role": "system", "content": "Answer briefly."}
-# Only the first must render; templates may refuse a system message or an odd order.
+# These must render; templates may refuse a system message or an odd order.
+_NEEDED = 2
 CONVERSATIONS: tuple[tuple[list[dict[str, str]], bool], ...] = (
     ([_USER], True),
     ([_USER, _ASSISTANT], False),
@@ -53,7 +54,7 @@ def _examine_one(text: str, tokens: dict[str, str], longest: int) -> dict[str, A
         branches = _lint().branches(tree, text)
         template = environment.from_string(text)
         rendered = [
-            _render(template, turns, prompt, tokens, needed=index == 0)
+            _render(template, turns, prompt, tokens, needed=index < _NEEDED)
             for index, (turns, prompt) in enumerate(CONVERSATIONS)
         ]
     except (MemoryError, RecursionError) as error:

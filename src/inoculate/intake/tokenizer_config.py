@@ -128,9 +128,15 @@ def _tokens_of(given: Mapping[str, Any], file: str) -> dict[str, Any]:
     for key in (*_SPECIALS, *_LISTS):
         if key in given:
             made[key] = given[key]
-            for token in _members(given[key]):
+            # Lists may be objects that name their tokens; a single token may not.
+            tokens = _members(given[key]) if key in _LISTS else _single(given[key])
+            for token in tokens:
                 _check_token(token, key, file)
     return made
+
+
+def _single(value: Any) -> list[Any]:
+    return [] if value is None else [value]
 
 
 def _members(value: Any) -> list[Any]:
