@@ -5,7 +5,7 @@
 Every folder must be accepted or refused with a finding. What is accepted is staged, and its
 weights are opened with the safetensors reader, which must agree with the audit; with `--load` the
 model is loaded and a conversation encoded. It prints how many folders were tried, by outcome, and
-exits with 1 if one crashed, disagreed or took too long; such a folder is kept beside the working one.
+exits with 1 if one crashed, disagreed or took too long; such a folder is kept.
 """
 
 import argparse

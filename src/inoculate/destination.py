@@ -35,7 +35,8 @@ def check_destination(path: Path, inputs: Sequence[Path]) -> None:
     for folder in inputs:
         if path.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"{path} lies inside {folder}. Choose a folder outside the input.")
-        needed += sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+        weights = (file for file in folder.glob("*.safetensors") if file.is_file())
+        needed += sum(file.stat().st_size for file in weights)
     free = shutil.disk_usage(path.resolve().parent).free
     if free < needed:
         raise InputError(

@@ -27,7 +27,7 @@ from inoculate.intake.strict_json import parse
 from inoculate.intake.template_lint import branches
 from inoculate.intake.weights import read_weights
 
-QUICK = settings(max_examples=100, deadline=None, derandomize=True,
+QUICK = settings(max_examples=60, deadline=None, derandomize=True,
                  suppress_health_check=list(HealthCheck))  # fmt: skip
 NAME = "model.safetensors"
 VALUES = st.recursive(
@@ -217,7 +217,7 @@ def _render(template: Any, content: str) -> str | None:
         return None
 
 
-@settings(QUICK, max_examples=400)
+@settings(QUICK, max_examples=250)
 @given(SHAPES, EXPRESSIONS, EXPRESSIONS)
 def test_template_without_a_warning_treats_all_words_alike(
     shape: str, first: str, second: str
