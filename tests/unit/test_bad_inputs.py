@@ -151,6 +151,29 @@ def test_purify_refuses_what_inspect_refuses(
     _check_refused(house, folder, case, ("purify", str(folder), "-o", "out"), capsys)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("attack", "MODEL", "-o", "out"),
+        ("evaluate", "MODEL"),
+        ("challenge", "MODEL"),
+        ("purify", "--base", "MODEL", "--adapter", "MODEL", "-o", "out"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_every_command_passes_the_gate(
+    words: tuple[str, ...],
+    house: House,
+    family_folder: FamilyFolder,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whatever the command, a refused folder is not loaded and nothing is written."""
+    case = WEIGHT_CASES[0]
+    folder = _spoiled(family_folder("llama"), case, house.home)
+    chosen = tuple(str(folder) if word == "MODEL" else word for word in words)
+    _check_refused(house, folder, case, chosen, capsys)
+
+
 @pytest.mark.parametrize("case", [*ADAPTER_CASES[::6], *BASE_CASES], ids=lambda case: case.name)
 def test_purify_refuses_a_bad_adapter(
     case: Case,

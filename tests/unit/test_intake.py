@@ -1,9 +1,11 @@
 """The intake of good folders: what is staged, what is shown, what never happens."""
 
+import errno
 import gc
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -108,6 +110,36 @@ def test_the_copy_goes_when_nobody_holds_it(copied: Path) -> None:
     gc.collect()
     assert not folder.parent.exists()
     assert (copied / WEIGHTS).is_file()
+
+
+def test_weights_on_another_disk_are_linked_by_their_real_path(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a file can have no second name the copy holds a link, and loads as well."""
+
+    def refuse(*paths: Path, follow_symlinks: bool) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    monkeypatch.setattr(os, "link", refuse)
+    checkpoint = load(copied, device="cpu")
+    linked = checkpoint.staged.folder / WEIGHTS
+    assert linked.is_symlink()
+    assert linked.resolve() == (copied / WEIGHTS).resolve()
+
+
+def test_a_file_that_cannot_be_read_is_named(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file without the right to read is a finding, not a failure."""
+    true_open = os.open
+
+    def refuse(path: Path, flags: int) -> int:
+        if path.name == WEIGHTS:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return true_open(path, flags)
+
+    monkeypatch.setattr(os, "open", refuse)
+    (finding,) = audit(copied).refused
+    assert (finding.rule, finding.file) == ("unsafe-file", WEIGHTS)
+    assert "Permission denied" in finding.reason
 
 
 def test_weights_changed_after_the_audit_are_noticed(copied: Path) -> None:

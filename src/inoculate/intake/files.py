@@ -5,6 +5,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from inoculate.intake.finding import Finding, RefusedError, shorten
 
@@ -48,18 +49,26 @@ class Folder:
             raise RefusedError("missing-file", name, "The folder holds no such file.")
         return found
 
+    def open(self, name: str) -> BinaryIO:
+        """Return a file opened for reading.
+
+        Raises:
+            RefusedError: It is missing, unsafe or unreadable.
+        """
+        path = self.need(name)
+        try:
+            return os.fdopen(os.open(path, _OPEN), "rb")
+        except OSError as error:
+            raise RefusedError("unsafe-file", name, f"It cannot be read: {_why(error)}.") from None
+
     def read(self, name: str, limit: int) -> bytes:
         """Return a file's bytes.
 
         Raises:
             RefusedError: It is missing, unsafe, unreadable or larger than `limit` bytes.
         """
-        path = self.need(name)
-        try:
-            with os.fdopen(os.open(path, _OPEN), "rb") as file:
-                data = file.read(limit + 1)
-        except OSError as error:
-            raise RefusedError("unsafe-file", name, f"It cannot be read: {_why(error)}.") from None
+        with self.open(name) as file:
+            data = file.read(limit + 1)
         if len(data) > limit:
             reason = f"It is larger than {limit // 1_000_000 or limit / 1e6:g} MB."
             raise RefusedError("oversized-file", name, reason)

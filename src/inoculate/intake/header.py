@@ -5,6 +5,7 @@ does not. Source: the safetensors format, https://github.com/huggingface/safeten
 """
 
 import math
+import os
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -42,9 +43,8 @@ def read_header(folder: Folder, name: str) -> dict[str, Tensor]:
         RefusedError: The header breaks the format, or its tensors leave a hole, overlap, or do
             not end where the file ends.
     """
-    path = folder.need(name)
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with folder.open(name) as file:
+        size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(_PREFIX), "little")
         if size < _PREFIX or length > min(size - _PREFIX, MAX_HEADER_BYTES):
             raise _broken(name, f"Its header of {length} bytes is too long for {size} bytes.")
