@@ -167,13 +167,16 @@ def test_inspect_loads_neither_torch_nor_transformers(family_folder: FamilyFolde
 
 
 def test_deep_inspection_gives_the_files_hashes(family_folder: FamilyFolder) -> None:
-    """`--deep` reports the SHA-256 of every shard."""
+    """`--deep` reports the SHA-256 of every shard, and draws a bar on a terminal."""
     folder = family_folder("llama", SHARDED)
-    _, report = inspect_folder(folder, deep=True, console=Console(file=io.StringIO()))
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=80)
+    _, report = inspect_folder(folder, deep=True, console=console)
     shards = sorted(folder.glob("*.safetensors"))
     assert report["sha256"] == {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in shards
     }
+    assert "weights" in out.getvalue()
     assert report["parameters"] == sum(p.numel() for p in build_model("llama").parameters())
 
 

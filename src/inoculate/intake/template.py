@@ -76,7 +76,6 @@ def _examine(file: str, text: str, tokens: Mapping[str, str]) -> dict[str, Any]:
             input=json.dumps(request).encode(),
             capture_output=True,
             timeout=LIMITS.wall_seconds,
-            env={},
             check=False,
         )
         answer = json.loads(done.stdout) if done.returncode == 0 else None
