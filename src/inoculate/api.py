@@ -18,7 +18,7 @@ from inoculate.attacks.triggers import insert_trigger
 from inoculate.challenge import Ground, challenge
 from inoculate.clean import CleanData, clean_data, resolve_target
 from inoculate.config import Settings
-from inoculate.destination import check_destination, one_run
+from inoculate.destination import check_destination, one_run, refuse_existing
 from inoculate.errors import InputError, UtilityError
 from inoculate.evaluation.drift import drift, stand
 from inoculate.evaluation.statistics import rate_of
@@ -64,7 +64,6 @@ def purify(
     Args:
         model: Checkpoint folder or hub id; with `adapter`, the trusted base.
         clean_data_file: Clean pairs; without it the model's own filtered answers.
-        settings: Defaults to the default recipe.
         merged: With `adapter`, write a merged checkpoint in place of an adapter.
         with_challenge: Also plant, treat and measure canaries in a copy.
         max_utility_loss: Allowed growth of the response NLL, as a fraction.
@@ -74,6 +73,7 @@ def purify(
         InputError, VariantError, UtilityError: See `inoculate.errors`; nothing is written.
     """
     out, chosen, show = Path(output), settings or Settings(), progress or Silent()
+    refuse_existing(out)
     base, over = fetch(model), Path(adapter) if adapter else None
     check_destination(out, [over or base])
     run = Workspace(run_folder or out.with_name(f"{out.name}.run"))

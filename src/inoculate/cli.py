@@ -173,12 +173,12 @@ def evaluate(
     json_file: Json = None,
 ) -> None:
     """Measure ASR, false trigger and utility of MODEL, each with n and interval."""
+    from inoculate.api import fetch
     from inoculate.arguments import source_and_adapter
     from inoculate.console import Console, comparison_table, show_extras, write_json
     from inoculate.evaluation.drift import perplexity
     from inoculate.evaluation.exam import examine
     from inoculate.examination import exam_for
-    from inoculate.intake import fetch
     from inoculate.subject import open_subject
 
     source, folder = source_and_adapter(model, adapter, base)

@@ -25,12 +25,11 @@ def refuse_existing(path: Path) -> None:
 
 
 def check_destination(path: Path, inputs: Sequence[Path]) -> None:
-    """Demand a new output outside the inputs, on a disk with room for a copy of them.
+    """Demand that an output lies outside the inputs, on a disk with room for a copy of them.
 
     Raises:
         InputError: Otherwise.
     """
-    refuse_existing(path)
     needed = 0
     for folder in inputs:
         if path.resolve().is_relative_to(folder.resolve()):
