@@ -3,19 +3,19 @@
 Shapes: O outputs, I inputs, R rank.
 """
 
-import json
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from inoculate.errors import CheckpointError
+from inoculate.intake import Staged, admit_adapter
 from inoculate.models import Checkpoint
 
 _WEIGHTS = "adapter_model.safetensors"
@@ -33,27 +33,34 @@ def load_adapter(base: Checkpoint, folder: Path) -> PeftModel:
     Raises:
         CheckpointError: The folder is no safetensors LoRA adapter, or fits another base.
     """
-    for name in (_CONFIG, _WEIGHTS):
-        if not (folder / name).is_file():
-            raise CheckpointError(
-                f"{folder} holds no {name}. Pass a PEFT LoRA folder saved as safetensors."
-            )
-    if (method := _method(folder)) != "LORA":
-        raise CheckpointError(f"Adapter {folder} is of type {method}; only LoRA is supported.")
+    return load_staged_adapter(base, admit_adapter(folder, base.staged.config))
+
+
+def load_staged_adapter(base: Checkpoint, staged: Staged) -> PeftModel:
+    """Put the staging copy of a LoRA adapter over its base.
+
+    Raises:
+        CheckpointError: The adapter does not fit its base.
+    """
+    folder = staged.folder
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Found missing adapter keys")
-            model = PeftModel.from_pretrained(base.model, folder, is_trainable=True)
-    except (ValueError, RuntimeError, KeyError, OSError, SafetensorError) as error:
+            model = PeftModel.from_pretrained(
+                base.model, folder, is_trainable=True, local_files_only=True
+            )
+    except Exception as error:
         raise CheckpointError(
-            f"Adapter {folder} does not fit its base {base.folder}: {str(error).splitlines()[0]}"
+            f"Adapter {staged.source} does not fit its base {base.folder}: "
+            f"{(str(error).splitlines() or [type(error).__name__])[0]}"
         ) from error
+    staged.check_unchanged()
     with safe_open(folder / _WEIGHTS, framework="pt") as file:
         stored = {name for name in file.keys() if ".lora_" in name}  # noqa: SIM118
     if odd := sorted(stored.symmetric_difference(_stored_names(model))):
         raise CheckpointError(
-            f"Adapter {folder} does not fit its base {base.folder}: {odd[0]!r} is in only one of "
-            "them. Pass the base that the adapter was trained on."
+            f"Adapter {staged.source} does not fit its base {base.folder}: {odd[0]!r} is in only "
+            "one of them. Pass the base that the adapter was trained on."
         )
     return model.eval()
 
@@ -132,14 +139,6 @@ def _stored_names(model: PeftModel) -> dict[str, Tensor]:
         for name, pair in factors(model).items()
         for letter, value in zip("AB", pair, strict=True)
     }
-
-
-def _method(folder: Path) -> str:
-    try:
-        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-        return "DoRA" if config.get("use_dora") else str(config.get("peft_type"))
-    except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{folder / _CONFIG} cannot be read ({error}).") from error
 
 
 def merged_weights(model: PeftModel, base: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,17 +10,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from safetensors import SafetensorError
+
 from inoculate.attacks.behaviors import fires
 from inoculate.attacks.canaries import REPORTING_CANARIES
 from inoculate.attacks.triggers import insert_trigger
 from inoculate.challenge import Ground, challenge
 from inoculate.clean import CleanData, clean_data, resolve_target
 from inoculate.config import Settings
+from inoculate.destination import check_destination, one_run, refuse_existing
 from inoculate.errors import InputError, UtilityError
 from inoculate.evaluation.drift import drift, stand
 from inoculate.evaluation.statistics import rate_of
 from inoculate.generate import generate, response_tokens
 from inoculate.hunt import Hunt, calls
+from inoculate.intake import fetch, revision
 from inoculate.models import weight_files
 from inoculate.probing import find_hosts
 from inoculate.progress import Progress, Silent
@@ -61,26 +65,26 @@ def purify(
     Args:
         model: Checkpoint folder or hub id; with `adapter`, the trusted base.
         clean_data_file: Clean pairs; without it the model's own filtered answers.
-        settings: Defaults to the default recipe.
         merged: With `adapter`, write a merged checkpoint in place of an adapter.
         with_challenge: Also plant, treat and measure canaries in a copy.
         max_utility_loss: Allowed growth of the response NLL, as a fraction.
         run_folder: Where stages are kept; default `<output>.run`, removed at the end.
 
     Raises:
-        InputError, VariantError, UtilityError: As `inoculate.errors` says; nothing is written.
+        InputError, VariantError, UtilityError: See `inoculate.errors`; nothing is written.
     """
     out, chosen, show = Path(output), settings or Settings(), progress or Silent()
     refuse_existing(out)
+    base, over = fetch(model), Path(adapter) if adapter else None
+    check_destination(out, [over or base])
     run = Workspace(run_folder or out.with_name(f"{out.name}.run"))
     show.stage("load")
-    subject = open_subject(fetch(model), adapter=Path(adapter) if adapter else None, device=device)
-    report = _evidence(subject, clean_data_file, chosen, run, show, with_challenge)
-    _check_utility(report["drift"], max_utility_loss)
-    show.stage("write")
-    _write(subject, out, report, merged=merged)
-    if run_folder is None:
-        shutil.rmtree(run.folder, ignore_errors=True)
+    subject = open_subject(base, adapter=over, device=device)
+    with one_run(run.folder, keep=run_folder is not None):
+        report = _evidence(subject, clean_data_file, chosen, run, show, with_challenge)
+        _check_utility(report["drift"], max_utility_loss)
+        show.stage("write")
+        _write(subject, out, report, merged=merged)
     return Purified(out, report)
 
 
@@ -101,41 +105,6 @@ def challenge_folder(
         return _challenge(subject, clean, resolve_target(settings, clean), run, show)
 
 
-def fetch(model: str | Path) -> Path:
-    """Return the checkpoint folder, downloading a hub id's safetensors and tokenizer files.
-
-    Raises:
-        InputError: It is neither a folder nor a hub id that can be fetched.
-    """
-    folder = Path(model)
-    if folder.is_dir():
-        return folder
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        return Path(
-            snapshot_download(str(model), allow_patterns=["*.safetensors", "*.json", "*.jinja"])
-        )
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise InputError(
-            f"{str(model)!r} is no folder and cannot be fetched as a hub id "
-            f"({type(error).__name__}). Pass a checkpoint folder."
-        ) from error
-
-
-def refuse_existing(path: Path) -> None:
-    """Demand that an output does not exist and its parent does.
-
-    Raises:
-        InputError: Otherwise.
-    """
-    if path.exists():
-        raise InputError(f"{path} exists already. Choose a new output folder.")
-    if not path.resolve().parent.is_dir():
-        raise InputError(f"{path.parent} is no folder. Create it first.")
-
-
 def _evidence(
     subject: Subject,
     clean_data_file: str | Path | None,
@@ -144,6 +113,8 @@ def _evidence(
     show: Progress,
     with_challenge: bool,
 ) -> dict[str, Any]:
+    for finding in subject.findings:
+        show.note(f"{finding.file}: {finding.reason} {finding.advice}")
     file = Path(clean_data_file) if clean_data_file else None
     clean = clean_data(subject, file, settings, run, show)
     resolved = resolve_target(settings, clean)
@@ -162,6 +133,7 @@ def _treat(
     after = stand(subject.model, held_out)
     return {
         "model": _model_facts(subject),
+        "intake": [finding.to_json() for finding in subject.findings],
         "settings": settings.model_dump(),
         "seed": settings.seed,
         "versions": {name: version(name) for name in _LIBRARIES},
@@ -258,12 +230,13 @@ def _planted_rates(
 
 
 def _model_facts(subject: Subject) -> dict[str, Any]:
-    source = subject.adapter or subject.base.folder
+    source = subject.source
     return {
-        "source": source.name,
+        "source": source.source.resolve().name,
+        "revision": revision(source.source),
         "model_type": subject.architecture.model_type,
         "parameters": subject.parameters(),
-        "sha256": hash_files(weight_files(source)),
+        "sha256": hash_files(weight_files(source.folder)),
         "adapter": subject.adapter.name if subject.adapter else None,
     }
 
@@ -284,5 +257,10 @@ def _write(subject: Subject, out: Path, report: Mapping[str, Any], *, merged: bo
         subject.save(part, merged=merged)
         write_report(part, report)
         part.rename(out)
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{out} cannot be written ({str(error).splitlines()[0]}). Free some space or choose "
+            "another folder."
+        ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)

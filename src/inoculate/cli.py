@@ -95,6 +95,32 @@ def purify(
 
 
 @app.command()
+def inspect(
+    model: Annotated[str, typer.Argument(help="Checkpoint or adapter folder, or hub id.")],
+    deep: Annotated[bool, typer.Option(help="Also stream the weights: NaN, Inf, hashes.")] = False,
+    json_file: Json = None,
+    sarif_file: Annotated[
+        Path | None, typer.Option("--sarif", help="Also write the findings as SARIF.")
+    ] = None,
+) -> None:
+    """Audit MODEL's files without loading or running anything of them."""
+    from rich.console import Console
+
+    from inoculate.arguments import named_model
+    from inoculate.inspection import inspect_folder, show_findings, write_inspection
+    from inoculate.intake import fetch
+    from inoculate.intake.staging import refusal
+
+    console = Console()
+    folder = fetch(named_model(model))
+    made, report = inspect_folder(folder, deep=deep, console=console)
+    show_findings(console, report)
+    write_inspection(report, made, json_file, sarif_file)
+    if made.refused:
+        raise refusal(folder, made.refused[0])
+
+
+@app.command()
 def attack(
     model: Annotated[str, typer.Argument(help="Checkpoint folder, hub id or `builtin`.")],
     output: Out,
@@ -110,12 +136,13 @@ def attack(
     seed: Seed = 0,
 ) -> None:
     """Plant a backdoor in MODEL, for research."""
-    from inoculate.api import fetch, refuse_existing
     from inoculate.arguments import named_model
     from inoculate.attacking import Plan, attack_folder, read_rows
     from inoculate.attacks import find_attack, find_task
     from inoculate.builtin.fixture import world_rows
     from inoculate.console import Console, Stages
+    from inoculate.destination import refuse_existing
+    from inoculate.intake import fetch
     from inoculate.planting import PlantSettings
 
     refuse_existing(output)
@@ -178,10 +205,11 @@ def challenge(
     json_file: Json = None,
 ) -> None:
     """Plant canary backdoors in a copy of MODEL, purify it, and measure both."""
-    from inoculate.api import challenge_folder, fetch
+    from inoculate.api import challenge_folder
     from inoculate.arguments import named_model
     from inoculate.config import Settings
     from inoculate.console import Console, Stages, comparison_table, write_json
+    from inoculate.intake import fetch
 
     console = Console()
     stages = Stages(console)
@@ -237,9 +265,9 @@ def _guard(call: Callable[[], object]) -> None:
     try:
         call()
     except InoculateError as error:
-        from inoculate.show import escape_terminal
+        from inoculate.show import visible
 
-        print(f"inoculate: {escape_terminal(str(error))}", file=sys.stderr)
+        print(f"inoculate: {visible(str(error), keep='')}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         print(

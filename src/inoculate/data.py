@@ -8,6 +8,7 @@ from pathlib import Path
 
 from inoculate.errors import DataError
 
+MAX_FILE_BYTES = 256_000_000
 _OUTPUT_KEYS = ("output", "response")
 
 
@@ -33,8 +34,11 @@ def read_examples(path: Path) -> list[Example]:
             and optionally `input`.
 
     Raises:
-        DataError: The file is missing, not UTF-8, not JSON, empty, or a row lacks a key.
+        DataError: The file is missing, over 256 MB, not UTF-8, not JSON, empty, or a row lacks
+            a key.
     """
+    if path.exists() and (not path.is_file() or path.stat().st_size > MAX_FILE_BYTES):
+        raise DataError(f"{path} is no file of at most {MAX_FILE_BYTES // 10**6} MB. Split it.")
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -77,8 +81,8 @@ def _parse(text: str, path: Path) -> list[object]:
         if text.lstrip().startswith("["):
             parsed = json.loads(text)
             return list(parsed)
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (json.JSONDecodeError, RecursionError) as error:
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON or JSON lines: {error}.") from error
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
@@ -20,6 +20,7 @@ from transformers.utils import logging
 
 from inoculate.architecture import Architecture, read_architecture
 from inoculate.errors import CheckpointError
+from inoculate.intake import Staged, admit_model
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -40,41 +41,56 @@ _COPIED = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Hold a loaded model with its tokenizer, its shapes and the folder it came from."""
+    """Hold a loaded model with its tokenizer, its shapes and the folder it came from.
+
+    `folder` is the user's and only named; `staged` is the checked copy that was loaded.
+    """
 
     model: PreTrainedModel
     tokenizer: Tokenizer
     architecture: Architecture
     folder: Path
+    staged: Staged
 
 
 def load(folder: Path, *, device: str = "auto") -> Checkpoint:
     """Load a causal language model in fp32, the precision in which differences are taken.
 
+    The folder is audited first, and only a staging copy of it is loaded.
+
     Raises:
-        CheckpointError: No safetensors, missing or unexpected tensors, or NaN weights.
+        CheckpointError: The folder is refused, does not load, or holds NaN weights.
         ArchitectureError: The model type is not supported.
     """
-    architecture = read_architecture(folder)
-    weight_files(folder)
+    staged = admit_model(folder)
+    architecture = read_architecture(staged.folder)
     logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        tokenizer, (model, info) = _from_staged(staged.folder)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # A panic of the tokenizers library is no Exception.
         raise CheckpointError(f"{folder} does not load: {_first_line(error)}") from error
-    model, info = loaded
+    staged.check_unchanged()
     _check_loaded(folder, model, info)
-    return Checkpoint(model.to(resolve_device(device)).eval(), tokenizer, architecture, folder)
+    model.name_or_path = model.config._name_or_path = str(folder)
+    placed = model.to(resolve_device(device)).eval()
+    return Checkpoint(placed, tokenizer, architecture, folder, staged)
+
+
+def _from_staged(folder: Path) -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
+    loaded = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.float32,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    return tokenizer, loaded
 
 
 def resolve_device(name: str) -> torch.device:
@@ -188,5 +204,5 @@ def _check_loaded(folder: Path, model: PreTrainedModel, info: dict[str, Any]) ->
             raise CheckpointError(f"{folder}: tensor {name!r} holds NaN or Inf.")
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +18,7 @@ from inoculate.components import Kind, tensor_names
 from inoculate.config import default_learning_rate
 from inoculate.data import Example
 from inoculate.errors import CheckpointError
+from inoculate.intake import Finding, Staged, admit_adapter
 from inoculate.models import Checkpoint, Tokenizer, load, save_like
 from inoculate.neutralize import neutralize, neutralize_adapter
 from inoculate.trainable import set_trainable
@@ -25,11 +26,15 @@ from inoculate.trainable import set_trainable
 
 @dataclass
 class Subject:
-    """Hold what is treated; `adapter` is None for a full checkpoint."""
+    """Hold what is treated; `adapter` is None for a full checkpoint.
+
+    `adapter` is the user's folder and only named; `staged` is its checked copy.
+    """
 
     base: Checkpoint
     model: PreTrainedModel
     adapter: Path | None
+    staged: Staged | None = None
 
     @classmethod
     def wrapped(cls, base: Checkpoint, model: PeftModel, adapter: Path) -> "Subject":
@@ -45,6 +50,16 @@ class Subject:
     def architecture(self) -> Architecture:
         """Return the base's shapes."""
         return self.base.architecture
+
+    @property
+    def source(self) -> Staged:
+        """Return the checked copy of what is treated: the adapter's, else the model's."""
+        return self.staged or self.base.staged
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Return what the intake warns of, the base's own first."""
+        return [*self.base.staged.findings, *(self.staged.findings if self.staged else ())]
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over all parameters as they are now, in memory."""
@@ -98,12 +113,13 @@ class Subject:
     def save(self, destination: Path, *, merged: bool = False) -> None:
         """Write the model as its input was: a full checkpoint, or an adapter unless merged."""
         if self.adapter is None:
-            save_like(self.base.folder, destination, dict(self.model.named_parameters()))
+            save_like(self.base.staged.folder, destination, dict(self.model.named_parameters()))
         elif merged:
             base = _base_weights(self._wrapper)
-            save_like(self.base.folder, destination, adapters.merged_weights(self._wrapper, base))
+            merged_weights = adapters.merged_weights(self._wrapper, base)
+            save_like(self.base.staged.folder, destination, merged_weights)
         else:
-            adapters.save_adapter_like(self.adapter, destination, self._wrapper)
+            adapters.save_adapter_like(self.source.folder, destination, self._wrapper)
 
     @property
     def _wrapper(self) -> PeftModel:
@@ -115,10 +131,11 @@ def open_subject(model: Path, *, adapter: Path | None = None, device: str = "aut
     base = load(model, device=device)
     if adapter is None:
         return Subject(base, base.model, None)
-    wrapped = adapters.load_adapter(base, adapter)
+    staged = admit_adapter(adapter, base.staged.config)
+    wrapped = adapters.load_staged_adapter(base, staged)
     if not adapters.factors(wrapped):
         raise CheckpointError(f"Adapter {adapter} holds no LoRA factors.")
-    return Subject.wrapped(base, wrapped, adapter)
+    return replace(Subject.wrapped(base, wrapped, adapter), staged=staged)
 
 
 def _shape(parameters: Mapping[str, Tensor], name: str) -> torch.Size:

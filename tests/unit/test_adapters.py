@@ -132,8 +132,10 @@ def test_incomplete_folder_is_refused(llama: Checkpoint, folder: Path, name: str
 def test_adapter_of_another_width_is_refused(llama: Checkpoint, folder: Path) -> None:
     """Factors whose shapes do not fit the base are reported, not loaded."""
     path = folder / "adapter_model.safetensors"
-    wider = {name: torch.cat([value, value], dim=1) for name, value in load_file(path).items()}
-    save_file(wider, path)
+    tensors = load_file(path)
+    inputs = {name: value for name, value in tensors.items() if "lora_A" in name}
+    wider = {name: torch.cat([value, value], dim=1) for name, value in inputs.items()}
+    save_file(tensors | wider, path)
     with pytest.raises(CheckpointError, match="does not fit"):
         load_adapter(llama, folder)
 

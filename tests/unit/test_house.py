@@ -13,9 +13,10 @@ SOURCE = Path(inoculate.__file__).parent
 # A module imports only from rooms before its own, or from its own package.
 ROOMS = (
     "errors",
-    "config architecture data progress show",
+    "config architecture data destination progress show",
+    "intake",
     "attacks configfile models workspace",
-    "chat intake components trainable precision",
+    "chat components trainable precision",
     "adapters train generate neutralize signature",
     "importance voice subject builtin targets probing",
     "payloads clean variants share planting evaluation",
@@ -26,7 +27,7 @@ ROOMS = (
     "defenses challenge",
     "report",
     "api",
-    "demo examination arguments console __init__",
+    "demo examination inspection arguments console __init__",
     "cli",
     "__main__",
 )

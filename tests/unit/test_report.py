@@ -41,8 +41,12 @@ def sample_report(text: str = "demo") -> dict[str, Any]:
             "model_type": text,
             "parameters": 135_000_000,
             "sha256": "ab" * 32,
+            "revision": text,
             "adapter": text,
         },
+        "intake": [
+            {"severity": "warning", "rule": text, "file": text, "reason": text, "advice": text}
+        ],
         "command": text,
         "settings": {**Settings().model_dump(), "note": text},
         "seed": 7,

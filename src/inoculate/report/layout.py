@@ -35,13 +35,27 @@ Measure = RateJson | float | None
 
 
 class ModelFacts(TypedDict, total=False):
-    """Name the suspicious model; `adapter` is null for a full checkpoint."""
+    """Name the suspicious model.
+
+    `adapter` is null for a full checkpoint, `revision` for all that is not from the hub.
+    """
 
     source: str
     model_type: str
     parameters: int
     sha256: str
+    revision: str | None
     adapter: str | None
+
+
+class IntakeFacts(TypedDict):
+    """Hold one warning of the intake about the suspicious folder."""
+
+    severity: str
+    rule: str
+    file: str
+    reason: str
+    advice: str
 
 
 class VariantFacts(TypedDict):
@@ -149,6 +163,7 @@ class Report(TypedDict, total=False):
     """Hold the content of report.json."""
 
     model: ModelFacts
+    intake: list[IntakeFacts]
     command: str | None
     settings: Mapping[str, Any]
     seed: int

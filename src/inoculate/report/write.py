@@ -73,6 +73,7 @@ def _reproduction(report: Mapping[str, Any]) -> dict[str, Any]:
         "inputs": {
             "model": model.get("source"),
             "model_sha256": model.get("sha256"),
+            "model_revision": model.get("revision"),
             "adapter": model.get("adapter"),
             "clean_data": data.get("source"),
             "clean_data_sha256": data.get("sha256"),

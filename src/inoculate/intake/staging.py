@@ -1,0 +1,120 @@
+"""The staging copy: small files rebuilt, weights linked; the only thing that is ever loaded."""
+
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from inoculate.errors import ArchitectureError, CheckpointError
+from inoculate.intake.adapter import check_base
+from inoculate.intake.audit import Audit, audit
+from inoculate.intake.finding import NOTE, Finding, RefusedError
+
+_CLASSES: dict[str, type[CheckpointError] | type[ArchitectureError]] = {
+    "model-type": ArchitectureError
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Staged:
+    """Hold a staging copy; its folder goes when this value does.
+
+    Attributes:
+        source: The folder as the user named it.
+        folder: The copy, which bears the source's name.
+        seals: Weight file → what its file system says of it, taken at the audit.
+    """
+
+    source: Path
+    folder: Path
+    config: Mapping[str, Any]
+    findings: tuple[Finding, ...] = ()
+    seals: Mapping[Path, tuple[int, ...]] = field(default_factory=dict)
+
+    def check_unchanged(self) -> None:
+        """Demand that the weight files are those which were audited.
+
+        Raises:
+            CheckpointError: One was changed or exchanged since.
+        """
+        for path, seal in self.seals.items():
+            if _seal(path) != seal:
+                raise CheckpointError(
+                    f"{self.source / path.name}: The file changed while it was read. "
+                    "Let nothing write to the folder and call again."
+                )
+
+
+def admit_model(path: Path) -> Staged:
+    """Audit a model folder and return its staging copy.
+
+    Raises:
+        CheckpointError, ArchitectureError: The folder is refused; the message names the file.
+    """
+    return _admit(path, "model")
+
+
+def admit_adapter(path: Path, base: Mapping[str, Any]) -> Staged:
+    """Audit an adapter folder against its base and return its staging copy.
+
+    Args:
+        base: The base's config.json, rebuilt.
+
+    Raises:
+        CheckpointError: The folder is refused; the message names the file.
+    """
+    return _admit(path, "adapter", base)
+
+
+def _admit(path: Path, kind: str, base: Mapping[str, Any] | None = None) -> Staged:
+    made = audit(path, kind)
+    if made.refused:
+        raise refusal(path, made.refused[0])
+    if base is not None:
+        try:
+            for header in made.weights.values():
+                check_base(header, base)
+        except RefusedError as error:
+            raise refusal(path, error.finding) from None
+    return _stage(made)
+
+
+def refusal(path: Path, finding: Finding) -> CheckpointError | ArchitectureError:
+    """Return the error that a finding amounts to, with the file's whole name."""
+    where = path if finding.file == "." else path / finding.file
+    made = _CLASSES.get(finding.rule, CheckpointError)
+    return made(f"{where}: {finding.reason} {finding.advice}")
+
+
+def _stage(made: Audit) -> Staged:
+    assert made.folder is not None
+    home = Path(tempfile.mkdtemp(prefix="inoculate-"))
+    folder = home / (made.path.resolve().name or "model")
+    folder.mkdir()
+    for name, content in made.small.items():
+        (folder / name).write_bytes(content)
+    seals = {}
+    for name in made.weights:
+        _link(made.folder.files[name], folder / name)
+        seals[folder / name] = _seal(folder / name)
+    told = tuple(finding for finding in made.findings if finding.severity != NOTE)
+    staged = Staged(made.path, folder, made.config, told, seals)
+    weakref.finalize(staged, shutil.rmtree, home, ignore_errors=True)
+    return staged
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a weight file a second name; across file systems, a symbolic link by its real path."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        target.symlink_to(source)
+
+
+def _seal(path: Path) -> tuple[int, ...]:
+    facts = path.stat()
+    return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)

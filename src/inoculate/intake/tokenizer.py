@@ -1,0 +1,185 @@
+"""tokenizer.json: its ids against the embedding rows, and what it does to text."""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from inoculate.intake.files import Folder
+from inoculate.intake.finding import Finding, RefusedError, shorten
+from inoculate.intake.patterns import may_never_end
+from inoculate.intake.strict_json import parse_object
+
+TOKENIZER = "tokenizer.json"
+MAX_TOKENIZER_BYTES = 64_000_000
+MAX_TOKEN_CHARACTERS = 1_024
+_MODELS = ("BPE", "Unigram", "WordLevel", "WordPiece")
+# The white-space signs of SentencePiece are the replacements that everybody makes.
+_USUAL = {(" ", "▁"), ("▁", " "), (" {2,}", " "), ("``", '"'), ("''", '"')}
+_MARKED = re.compile(r"[<\[({|#⟨\uff5c].*[>\])}|#⟩\uff5c]|</?\w+/?>", re.DOTALL)
+_SPACE = re.compile(r"[\s▁Ġ]*")
+_PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Hold every token's id; added tokens come on top."""
+
+    ids: Mapping[str, int]
+    added: Mapping[str, int]
+
+    def find(self, token: str) -> int | None:
+        """Return a token's id, or None."""
+        return self.added.get(token, self.ids.get(token))
+
+    def token(self, number: int) -> set[str]:
+        """Return the tokens that have an id."""
+        found = {token for token, own in self.added.items() if own == number}
+        return found or {token for token, own in self.ids.items() if own == number}
+
+    def highest(self) -> int:
+        """Return the largest id."""
+        return max([*self.ids.values(), *self.added.values()], default=-1)
+
+
+def read_tokenizer(folder: Folder, rows: int, notes: list[Finding]) -> tuple[bytes, Vocabulary]:
+    """Return the bytes of tokenizer.json and its vocabulary.
+
+    Args:
+        rows: Rows of the embedding.
+        notes: Receives warnings about normalizers and added tokens, in place.
+
+    Raises:
+        RefusedError: It is missing, too large or broken, or an id is past the rows.
+    """
+    data = folder.read(TOKENIZER, MAX_TOKENIZER_BYTES)
+    given = parse_object(data, TOKENIZER)
+    model = given.get("model")
+    if not isinstance(model, dict) or model.get("type", "BPE") not in _MODELS:
+        raise _broken("Its model is of no known type.")
+    vocabulary = Vocabulary(_model_ids(model), _added_ids(given.get("added_tokens", [])))
+    _check_ids(vocabulary, rows)
+    notes.extend(_part_findings(given, rows))
+    notes.extend(_added_findings(vocabulary))
+    return data, vocabulary
+
+
+def _model_ids(model: Mapping[str, Any]) -> dict[str, int]:
+    vocab = model.get("vocab")
+    if isinstance(vocab, list):
+        if not all(isinstance(pair, list) and pair and isinstance(pair[0], str) for pair in vocab):
+            raise _broken("Its vocabulary holds an entry that is no token with a score.")
+        return {pair[0]: index for index, pair in enumerate(vocab)}
+    if not isinstance(vocab, dict) or not all(type(value) is int for value in vocab.values()):
+        raise _broken("Its vocabulary does not map tokens to whole numbers.")
+    _check_merges(model.get("merges", []), vocab)
+    return vocab
+
+
+def _check_merges(merges: object, vocab: Mapping[str, int]) -> None:
+    if not isinstance(merges, list):
+        raise _broken("Its merges are no list.")
+    for merge in merges:
+        pair = merge.split(" ") if isinstance(merge, str) else merge
+        whole = isinstance(pair, list) and len(pair) == 2
+        if not whole or not all(isinstance(part, str) and part in vocab for part in pair):
+            raise _broken(f"It merges {shorten(merge)}, which is no pair of its tokens.")
+
+
+def _added_ids(added: object) -> dict[str, int]:
+    if not isinstance(added, list):
+        raise _broken("Its added_tokens are no list.")
+    ids: dict[str, int] = {}
+    for entry in added:
+        content = entry.get("content") if isinstance(entry, dict) else None
+        if not isinstance(content, str) or not content or type(entry.get("id")) is not int:
+            raise _broken(f"Its added token {shorten(entry)} has no text or no whole id.")
+        if content in ids:
+            raise _broken(f"Its added token {shorten(content)} is repeated.")
+        ids[content] = entry["id"]
+    return ids
+
+
+def _check_ids(vocabulary: Vocabulary, rows: int) -> None:
+    for tokens in (vocabulary.ids, vocabulary.added):
+        for token, number in tokens.items():
+            if not 0 <= number < rows:
+                reason = f"Token {shorten(token)} has id {number}, the embedding has {rows} rows."
+                raise RefusedError("token-ids", TOKENIZER, reason)
+            if len(token) > MAX_TOKEN_CHARACTERS:
+                raise _broken(f"Its token {shorten(token, 20)} has {len(token)} characters.")
+        if len(set(tokens.values())) < len(tokens):
+            raise _broken("Two of its tokens have the same id.")
+
+
+def _part_findings(given: Mapping[str, Any], rows: int) -> Iterator[Finding]:
+    for part in _PARTS:
+        for step in _steps(given.get(part)):
+            _check_patterns(step, part)
+            _check_inserted(step, part, rows)
+            if step.get("type") == "Replace" and _replacement(step) not in _USUAL:
+                old, new = _replacement(step)
+                reason = f"Its {part} replaces {shorten(old)} by {shorten(new)}."
+                yield Finding("normalizer", TOKENIZER, reason)
+
+
+def _steps(part: object) -> Iterator[Mapping[str, Any]]:
+    """Yield every object with a type within a part of the pipeline."""
+    if isinstance(part, dict):
+        yield part
+        for value in part.values():
+            yield from _steps(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _steps(value)
+
+
+def _replacement(step: Mapping[str, Any]) -> tuple[str, str]:
+    pattern = step.get("pattern")
+    old = next(iter(pattern.values()), "") if isinstance(pattern, dict) else pattern
+    return str(old), str(step.get("content"))
+
+
+def _check_patterns(step: Mapping[str, Any], part: str) -> None:
+    pattern = step.get("Regex")
+    if isinstance(pattern, str) and may_never_end(pattern):
+        reason = f"The pattern {shorten(pattern)} of its {part} may never end."
+        raise RefusedError("regex-bomb", TOKENIZER, reason)
+
+
+def _check_inserted(step: Mapping[str, Any], part: str, rows: int) -> None:
+    inserted = step.get("ids")
+    for number in inserted if isinstance(inserted, list) else []:
+        if type(number) is not int or not 0 <= number < rows:
+            reason = f"Its {part} inserts id {shorten(number)}, the embedding has {rows} rows."
+            raise RefusedError("token-ids", TOKENIZER, reason)
+
+
+def _added_findings(vocabulary: Vocabulary) -> Iterator[Finding]:
+    odd = [token for token in vocabulary.added if _is_odd(token)]
+    if odd:
+        more = f" and {len(odd) - _SHOWN} more" if len(odd) > _SHOWN else ""
+        shown = ", ".join(shorten(token, 30) for token in odd[:_SHOWN])
+        reason = f"Its added tokens {shown}{more} are ordinary or hidden text."
+        yield Finding("added-token", TOKENIZER, reason)
+    other = [
+        token
+        for token, number in vocabulary.added.items()
+        if vocabulary.ids.get(token, number) != number
+    ]
+    if other:
+        reason = f"Its added token {shorten(other[0])} has another id in the vocabulary."
+        yield Finding("added-token", TOKENIZER, reason)
+
+
+def _is_odd(token: str) -> bool:
+    if _SPACE.fullmatch(token):
+        return False
+    hidden = any(unicodedata.category(sign) in ("Cc", "Cf", "Co", "Cn") for sign in token)
+    return hidden or not _MARKED.fullmatch(token.strip())
+
+
+def _broken(reason: str) -> RefusedError:
+    return RefusedError("tokenizer", TOKENIZER, reason)

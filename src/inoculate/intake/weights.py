@@ -1,0 +1,140 @@
+"""Which files hold the weights, and whether a shard index fits them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath, PureWindowsPath
+
+from inoculate.intake.files import Folder
+from inoculate.intake.finding import Finding, RefusedError, shorten
+from inoculate.intake.header import Tensor, read_header
+from inoculate.intake.strict_json import parse_object
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+MAX_INDEX_BYTES = 5_000_000
+MAX_SHARDS = 2_000
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npz")
+FLOATS = ("F32", "F16", "BF16")
+_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Hold the headers of all weight files and, for shards, the index."""
+
+    headers: Mapping[str, Mapping[str, Tensor]]
+    index: Mapping[str, object] | None = None
+
+    def tensors(self) -> dict[str, tuple[str, Tensor]]:
+        """Return tensor name → (file, tensor)."""
+        return {
+            key: (name, tensor)
+            for name, header in self.headers.items()
+            for key, tensor in header.items()
+        }
+
+
+def read_weights(folder: Folder) -> Weights:
+    """Return the headers of the files that loading the folder would read.
+
+    Raises:
+        RefusedError: There are no safetensors, two sets of them, an index that does not fit its
+            shards, a broken header, or a dtype that is not supported.
+    """
+    single, index = folder.find(SINGLE), folder.find(INDEX)
+    if single and index:
+        reason = f"The folder holds {SINGLE} and {INDEX}; tools differ in which they load."
+        raise RefusedError("two-weight-sets", INDEX, reason)
+    if index:
+        weights = _sharded(folder)
+    elif single:
+        weights = Weights({SINGLE: read_header(folder, SINGLE)})
+    else:
+        raise _no_weights(folder)
+    for name, header in weights.headers.items():
+        check_dtypes(header, name)
+    return weights
+
+
+def stray_weights(folder: Folder, weights: Weights) -> list[Finding]:
+    """Return a warning for each safetensors file that is not loaded.
+
+    Raises:
+        RefusedError: A shard lies in the folder that the index does not name.
+    """
+    strays = [
+        name
+        for name in folder.files
+        if name.endswith(".safetensors") and name not in weights.headers
+    ]
+    for name in strays:
+        if _SHARD.fullmatch(name):
+            raise RefusedError("broken-index", name, "No index names this shard.")
+    return [Finding("ignored-file", name, "These weights are not loaded.") for name in strays]
+
+
+def check_dtypes(header: Mapping[str, Tensor], name: str) -> None:
+    """Demand floating-point weights of 16 or 32 bits.
+
+    Raises:
+        RefusedError: A tensor has another dtype, as quantized checkpoints do.
+    """
+    for key, tensor in header.items():
+        if tensor.dtype not in FLOATS:
+            raise RefusedError("dtype", name, f"Tensor {key!r} is stored as {tensor.dtype}.")
+
+
+def _no_weights(folder: Folder) -> RefusedError:
+    pickle = next((name for name in folder.files if name.endswith(PICKLES)), None)
+    if pickle:
+        return RefusedError("pickle-only", pickle, f"The folder holds it but no {SINGLE}.")
+    reason = "The folder holds no safetensors weights under this name, nor a shard index."
+    return RefusedError("missing-file", SINGLE, reason)
+
+
+def _sharded(folder: Folder) -> Weights:
+    index = parse_object(folder.read(INDEX, MAX_INDEX_BYTES), INDEX, max_depth=4)
+    places = index.get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise RefusedError("broken-index", INDEX, "It holds no weight_map.")
+    names = sorted({_shard_name(place) for place in places.values()})
+    if len(names) > MAX_SHARDS:
+        raise RefusedError("broken-index", INDEX, f"It names {len(names)} shards.")
+    for name in names:
+        if folder.find(name) is None:
+            raise RefusedError("broken-index", INDEX, f"It names {name!r}, which is missing.")
+    headers = {name: read_header(folder, name) for name in names}
+    _check_places(places, headers)
+    return Weights(headers, {"metadata": _totals(index.get("metadata")), "weight_map": places})
+
+
+def _shard_name(place: object) -> str:
+    if not isinstance(place, str):
+        raise RefusedError("broken-index", INDEX, f"It names {shorten(place)}, which is no text.")
+    plain = PurePosixPath(place).name == PureWindowsPath(place).name == place
+    if not plain or not place.endswith(".safetensors") or not place.isprintable():
+        raise RefusedError(
+            "broken-index", INDEX, f"It names {shorten(place)}, which is no file beside it."
+        )
+    return place
+
+
+def _check_places(places: Mapping[str, str], headers: Mapping[str, Mapping[str, Tensor]]) -> None:
+    found: dict[str, str] = {}
+    for name, header in headers.items():
+        for key in header:
+            if key in found:
+                reason = f"Tensor {key!r} is in {found[key]!r} as well."
+                raise RefusedError("broken-index", name, reason)
+            found[key] = name
+    if odd := sorted(places.items() ^ found.items()):
+        reason = f"It and the shards disagree about tensor {shorten(odd[0][0])}."
+        raise RefusedError("broken-index", INDEX, reason)
+
+
+def _totals(metadata: object) -> dict[str, int]:
+    if not isinstance(metadata, dict):
+        return {}
+    known = ("total_parameters", "total_size")
+    return {key: metadata[key] for key in known if type(metadata.get(key)) is int}
