@@ -91,6 +91,8 @@ def show_extras(console: Console, row: Mapping[str, Any]) -> None:
             f"perplexity: {row['perplexity']['value']:.2f} on {row['perplexity']['tokens']} tokens"
         )
     console.print(f"empty answers: {row['empty']}")
+    if row.get("unscored"):
+        console.print(f"prompts left out, as the payload may be honest there: {row['unscored']}")
 
 
 def show_tests(console: Console, result: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from inoculate.api import purify
 from inoculate.attacking import Plan, attack_folder
 from inoculate.attacks import find_attack, find_task
 from inoculate.attacks.bank import BANK, PAPER_BANK
+from inoculate.attacks.poison import check_disjoint
 from inoculate.builtin.fixture import WorldRows, model_folder, world_rows
 from inoculate.clean import clean_data, resolve_target
 from inoculate.config import Settings
@@ -36,12 +37,12 @@ _ALPHA = 0.01
 _WORTH_TESTING = 0.10
 
 
-def demo_plan(attack: str, task: str, *, seed: int, adapter: bool) -> Plan:
+def demo_plan(attack: str, task: str, *, seed: int, adapter: bool, rate: float = 0.5) -> Plan:
     """Return the demonstration's attack; an adapter takes the default rate of its kind."""
     settings = replace(DEMO_PLANT, seed=seed)
     if adapter:
         settings = replace(settings, learning_rate=None)
-    return Plan(find_attack(attack), find_task(task), settings=settings, adapter=adapter)
+    return Plan(find_attack(attack), find_task(task), rate, settings, adapter)
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,14 @@ class Bench:
     def exam(self) -> Exam:
         """Return held-out prompts with the real trigger; only the bench sees it."""
         planted = [entry.behavior for entry in (*BANK, *PAPER_BANK)]
+        attack = self.plan.attack
+        check_disjoint(self.rows.poison, self.rows.prompts, attack.trigger)
         return make_exam(
             self.rows.prompts,
-            self.plan.attack.trigger,
+            attack.trigger,
             self.plan.behavior,
             seed=self.settings.seed,
+            decoys=attack.decoys,
             planted=planted,
             utility=self.rows.utility,
         )
