@@ -17,7 +17,7 @@ from inoculate.models import response_logits
 from inoculate.progress import Progress
 from inoculate.subject import Subject
 from inoculate.targets import SelfTargets, self_targets
-from inoculate.train import Batch, Schedule, language_modeling, train
+from inoculate.train import Batch, Objective, Schedule, language_modeling, train
 
 _RATE = 0.75  # of the rate that variants learn with
 
@@ -69,8 +69,15 @@ def prepare_lesson(
     return Lesson(rows, targets)
 
 
-def repair(subject: Subject, lesson: Lesson, settings: Settings, progress: Progress) -> None:
-    """Fine-tune the subject on the lesson, in place."""
+def repair(
+    subject: Subject,
+    lesson: Lesson,
+    settings: Settings,
+    progress: Progress,
+    *,
+    objective: Objective | None = None,
+) -> None:
+    """Fine-tune the subject on the lesson, in place; baselines bring another objective."""
     if not lesson.rows:
         return
     subject.allow(settings.repair.touch)
@@ -84,6 +91,6 @@ def repair(subject: Subject, lesson: Lesson, settings: Settings, progress: Progr
         subject.model,
         lesson.rows,
         schedule,
-        objective=lesson.objective,
+        objective=objective or lesson.objective,
         progress=progress.step,
     )
