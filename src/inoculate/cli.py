@@ -31,6 +31,7 @@ from inoculate.cli_options import (
     UtilityData,
     VariantsAs,
 )
+from inoculate.cli_research import dissect
 from inoculate.errors import InoculateError
 
 app = typer.Typer(
@@ -215,6 +216,9 @@ def demo(
     show_tests(console, result)
     console.print(f"report: {output / 'report.html'}", markup=False)
     write_json(json_file, result)
+
+
+app.command()(dissect)
 
 
 def main() -> None:

@@ -73,6 +73,24 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def dissection_table(result: Mapping[str, Any]) -> Table:
+    """Return ASR and clean loss with parts of ΔW switched off."""
+    table = Table()
+    for heading in ("ΔW off", "asr", "clean loss"):
+        table.add_column(heading, justify="left" if heading == "ΔW off" else "right")
+    for row in (*result["parts"], *result["windows"]):
+        loss = "–" if row["clean_loss"] is None else f"{row['clean_loss']:.3f}"
+        table.add_row(_switched_off(row), percent_cell(row["asr"]), loss)
+    return table
+
+
+def _switched_off(row: Mapping[str, Any]) -> str:
+    if "off" in row:
+        return str(row["off"])
+    rest = " and attention" if row["attention_off"] else ""
+    return f"mlp of blocks {row['first']}–{row['first'] + row['size'] - 1}{rest}"
+
+
 def show_purified(console: Console, report: Mapping[str, Any], output: Path) -> None:
     """Print what a purification changed, and where its report is."""
     moved = report["drift"]
