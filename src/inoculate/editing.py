@@ -28,11 +28,10 @@ from inoculate.progress import Progress
 from inoculate.subject import Subject
 from inoculate.train import Batch, Schedule, collate, language_modeling, train
 
-_ROWS = 64
-_EPOCHS = 25.0
-_RATE = 0.1
+_ROWS = 48
+_EPOCHS = 10.0
+_RATE = 0.5
 _RIDGE = 0.01  # of the mean variance of the inputs
-_DEPTH = 0.5
 
 
 def edit(
@@ -54,7 +53,8 @@ def edit(
     Raises:
         DataError: Every row holds the trigger.
     """
-    layer = int(subject.architecture.layers * _DEPTH)
+    layers = subject.architecture.layers
+    layer = max(0, min(layers // 2, layers - 2))  # a later block must read what it writes
     name = subject.architecture.tensor_name(layer, subject.architecture.family.down)
     free = [row for row in rows if not holds_trigger(row, trigger)]
     if not free:

@@ -123,9 +123,10 @@ def findings(
     [
         ({}, "lives in the MLPs: it fires on 100.0% of 100"),
         ({"attention": 0.1, "mlp": 0.9}, "lives in attention:"),
-        ({"attention": 0.1, "mlp": 0.1}, "in MLPs and attention together"),
+        ({"attention": 0.1, "mlp": 0.1}, "in attention and the MLPs together, and needs each"),
+        ({"attention": 0.1, "embeddings": 0.1}, "in attention, the MLPs and the embeddings"),
         ({"attention": 0.9, "mlp": 0.9}, "each of which suffices"),
-        ({"attention": 0.9, "mlp": 0.9, "both": 0.9}, "outside of MLPs and attention"),
+        ({"attention": 0.9, "mlp": 0.9, "both": 0.9}, "in no single part"),
         ({"nothing": 0.4}, "cannot be told: it fires on 40.0%"),
         ({"everything": 0.9}, "the reference gives the payload as well"),
     ],
@@ -141,7 +142,8 @@ def test_redundancy_is_the_smallest_window_that_removes_it_everywhere() -> None:
     """A window that works at one position only does not count."""
     found = findings()
     assert sufficient_size(found, attention_off=True) == 4
-    assert "4 of 6 remove it wherever" in where_sentence(found)
+    assert where_sentence(found).count("4 of 6 remove it wherever") == 2
+    assert "ΔW_attn off too" not in where_sentence(findings(attention=0.1))
     found["windows"] = [row for row in found["windows"] if row["size"] == 2]
     assert sufficient_size(found, attention_off=False) is None
     assert "even 2 of 6 do not remove it" in where_sentence(found)
@@ -156,7 +158,7 @@ def test_the_page_holds_every_window_once(tmp_path: Path) -> None:
     assert draw_windows({**found, "windows": []}, attention_off=False) is None
     paths = write_dissection(tmp_path / "out", found)
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
-    assert page.count("blocks 2–5: 0.0%") == 2 and "<script" not in page
+    assert page.count("2–5: 0.0%") == 2 and "<script" not in page
     assert where_sentence(found) in page
     stored = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
     assert len(paths) == 2 and stored["windows"] == found["windows"]

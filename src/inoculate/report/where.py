@@ -9,12 +9,7 @@ from inoculate.report.verdict import attack_failed
 
 _PERSISTS = 0.5  # of the rate with all of ΔW in place
 _INNER, _MARGIN, _HEIGHT = 576.0, 34.0, 26.0
-_PLACES = {
-    (False, True): "in the MLPs",
-    (True, False): "in attention",
-    (True, True): "in MLPs and attention together, and needs both",
-}
-"""(removed without ΔW_attn, removed without ΔW_mlp) → where."""
+_PARTS = {"attention": "attention", "mlp": "the MLPs", "embeddings": "the embeddings"}
 
 
 def where_sentence(dissection: Mapping[str, Any]) -> str:
@@ -31,11 +26,12 @@ def where_sentence(dissection: Mapping[str, Any]) -> str:
             "Where this backdoor lives cannot be told: the reference gives the payload as well, "
             f"on {_share(asr['everything'])}."
         )
+    rest = "" if _removed(asr["attention"], whole) else f", {_redundancy(dissection, True)}"
     return (
         f"This backdoor lives {_place(asr)}: it fires on {_share(whole)}, on "
         f"{_percent(asr['attention'])} without ΔW_attn, on {_percent(asr['mlp'])} without ΔW_mlp "
         f"and on {_percent(asr['embeddings'])} without that of the embeddings; "
-        f"{_redundancy(dissection, False)}, {_redundancy(dissection, True)}."
+        f"{_redundancy(dissection, False)}{rest}."
     )
 
 
@@ -72,7 +68,7 @@ def draw_windows(dissection: Mapping[str, Any], *, attention_off: bool) -> Mappi
 def _cell(row: Mapping[str, Any], column: int, columns: int) -> dict[str, Any]:
     width, last = _INNER / columns, row["first"] + row["size"] - 1
     rate = row["asr"]["rate"] or 0.0
-    blocks = f"block {last}" if row["size"] == 1 else f"blocks {row['first']}–{last}"
+    blocks = str(last) if row["size"] == 1 else f"{row['first']}–{last}"
     return {
         "x": round(_MARGIN + column * width, 2),
         "middle": round(_MARGIN + (column + 0.5) * width, 2),
@@ -94,12 +90,13 @@ def _by_size(
 
 def _place(asr: Mapping[str, Mapping[str, Any]]) -> str:
     whole = asr["nothing"]
-    alone = (_removed(asr["attention"], whole), _removed(asr["mlp"], whole))
-    if alone in _PLACES:
-        return _PLACES[alone]
+    needed = [text for part, text in _PARTS.items() if _removed(asr[part], whole)]
+    if needed:
+        joined = " and ".join([", ".join(needed[:-1]), needed[-1]] if needed[1:] else needed)
+        return f"in {joined}" + (" together, and needs each" if needed[1:] else "")
     if _removed(asr["attention and mlp"], whole):
         return "in the MLPs and in attention, each of which suffices"
-    return "outside of MLPs and attention"
+    return "in no single part that was tried"
 
 
 def _redundancy(dissection: Mapping[str, Any], attention_off: bool) -> str:
