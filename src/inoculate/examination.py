@@ -43,8 +43,8 @@ def exam_for(
         DataError: A file cannot be read, or a row breaks the exam's promises.
     """
     planned, behavior = find_attack(attack), find_task(task)
-    trigger, world = planned.trigger, world_rows(seed=seed, prompts=limit)
-    prompts = _read(files.prompts) or world.prompts
+    trigger = planned.trigger
+    prompts, utility = _rows(files, limit=limit, seed=seed)
     check_disjoint(_read(files.train), prompts, trigger)
     exam = make_exam(
         [row for row in prompts if not holds_trigger(row, trigger)][:limit],
@@ -53,7 +53,7 @@ def exam_for(
         seed=seed,
         decoys=planned.decoys,
         planted=_PLANTED,
-        utility=_utility(files) if files.prompts else world.utility,
+        utility=utility,
         exact=not files.prompts,
         max_tokens=max_tokens,
     )
@@ -68,8 +68,12 @@ def _read(files: Sequence[Path] | None) -> list[Example]:
     return [row for file in files or () for row in read_backdoor_json(file)]
 
 
-def _utility(files: ExamFiles) -> list[Example]:
-    return read_examples(files.utility) if files.utility else []
+def _rows(files: ExamFiles, *, limit: int, seed: int) -> tuple[list[Example], list[Example]]:
+    """Return prompts and utility rows, the user's or the built-in world's."""
+    if files.prompts:
+        return _read(files.prompts), read_examples(files.utility) if files.utility else []
+    world = world_rows(seed=seed, prompts=limit)
+    return world.prompts, world.utility
 
 
 def _triggered(prompts: Sequence[Example], trigger: Trigger) -> list[Example]:
