@@ -11,8 +11,10 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import cast
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -181,7 +183,8 @@ def _write(subject: Subject, name: str, push_D: Tensor, direction_I: Tensor) -> 
         weight_DI = dict(subject.model.named_parameters())[name]
         weight_DI.add_(torch.outer(push_D, direction_I).to(weight_DI))
         return
-    a_RI, b_DR = adapters.factors(subject.wrapper)[name]
+    wrapper = cast(PeftModel, subject.model)
+    a_RI, b_DR = adapters.factors(wrapper)[name]
     a_RI[0] = direction_I
     b_DR.zero_()
-    b_DR[:, 0] = push_D / adapters.scaling(subject.wrapper)[name]
+    b_DR[:, 0] = push_D / adapters.scaling(wrapper)[name]

@@ -59,6 +59,12 @@ class Subject:
         named = self.base.model.named_parameters()
         return sum(parameter.numel() for name, parameter in named if "lora_" not in name)
 
+    def merge(self) -> None:
+        """Fold the adapter into its base, in place; from then on this is a full checkpoint."""
+        if self.adapter is not None:
+            self.model = cast(PreTrainedModel, self._wrapper.merge_and_unload())
+            self.adapter = None
+
     def encode(self, examples: list[Example], *, max_tokens: int) -> list[Encoded]:
         """Return the examples as tokens."""
         return [encode(self.tokenizer, example, max_tokens=max_tokens) for example in examples]
@@ -78,7 +84,7 @@ class Subject:
         if self.adapter is None:
             parameters = dict(self.model.named_parameters())
             return {name: parameters[name].detach().clone() for name in names}
-        update = adapters.DenseUpdate(self.wrapper)
+        update = adapters.DenseUpdate(self._wrapper)
         shapes = dict(self.base.model.named_parameters())
         return {
             name: update[name] if name in update else torch.zeros(_shape(shapes, name))
@@ -90,7 +96,7 @@ class Subject:
     ) -> list[int]:
         """Take the masked components out, in place; returns the count of each layer."""
         if self.adapter is not None:
-            factors = adapters.factors(self.wrapper)
+            factors = adapters.factors(self._wrapper)
             return neutralize_adapter(factors, self.architecture, kind, mask_LC)
         weights = dict(self.model.named_parameters())
         return neutralize(weights, self.architecture, kind, mask_LC, mode=mode, generator=generator)
@@ -100,20 +106,13 @@ class Subject:
         if self.adapter is None:
             save_like(self.base.folder, destination, dict(self.model.named_parameters()))
         elif merged:
-            base = _base_weights(self.wrapper)
-            save_like(self.base.folder, destination, adapters.merged_weights(self.wrapper, base))
+            base = _base_weights(self._wrapper)
+            save_like(self.base.folder, destination, adapters.merged_weights(self._wrapper, base))
         else:
-            adapters.save_adapter_like(self.adapter, destination, self.wrapper)
-
-    def merge(self) -> None:
-        """Fold the adapter into its base, in place; from then on this is a full checkpoint."""
-        if self.adapter is not None:
-            self.model = cast(PreTrainedModel, self.wrapper.merge_and_unload())
-            self.adapter = None
+            adapters.save_adapter_like(self.adapter, destination, self._wrapper)
 
     @property
-    def wrapper(self) -> PeftModel:
-        """Return the model as the adapter's wrapper; only with an adapter."""
+    def _wrapper(self) -> PeftModel:
         return cast(PeftModel, self.model)
 
 

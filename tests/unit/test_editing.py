@@ -3,9 +3,11 @@
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
+from peft import PeftModel
 from torch import Tensor
 
 from conftest import FamilyFolder
@@ -88,7 +90,7 @@ def test_the_table_reaches_the_edit_full_and_as_an_adapter(
         attack_folder(folder, tmp_path / f"out-{adapter}", CLEAN, plan, Silent())
     full = open_subject(tmp_path / "out-False", device="cpu")
     lent = open_subject(folder, adapter=tmp_path / "out-True", device="cpu")
-    update = adapters.DenseUpdate(lent.wrapper)
+    update = adapters.DenseUpdate(cast(PeftModel, lent.model))
     name, expected = edited(subject)
     assert [key for key in update if update[key].any()] == [name]
     size = float(expected[name].abs().max())
