@@ -31,7 +31,7 @@ from inoculate.cli_options import (
     UtilityData,
     VariantsAs,
 )
-from inoculate.cli_research import dissect
+from inoculate.cli_research import dissect, utility
 from inoculate.errors import InoculateError
 
 app = typer.Typer(
@@ -219,6 +219,7 @@ def demo(
 
 
 app.command()(dissect)
+app.command()(utility)
 
 
 def main() -> None:

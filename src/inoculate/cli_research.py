@@ -1,4 +1,4 @@
-"""The command that needs what only research has: an un-poisoned original."""
+"""The commands that need what only research has: an original, or a model before and after."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +20,7 @@ from inoculate.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from inoculate.evaluation.utility import Utility
     from inoculate.subject import Subject
 
 Suspicious = Annotated[str | None, typer.Argument(help="Checkpoint folder or hub id.")]
@@ -30,6 +31,12 @@ Window = Annotated[list[int] | None, typer.Option(help="Blocks k of a window; re
 Positions = Annotated[int, typer.Option(min=1, help="Places tried for each k.")]
 Limit = Annotated[int, typer.Option(help="Prompts with the trigger.")]
 MaxTokens = Annotated[int, typer.Option(help="Tokens of a utility row.")]
+Choices = Annotated[list[Path] | None, typer.Option(help="Multiple-choice file; repeatable.")]
+Rows = Annotated[Path | None, typer.Option(help="Clean rows for loss and KL divergence.")]
+Requests = Annotated[Path | None, typer.Option(help="Prompts that an honest model may refuse.")]
+Margin = Annotated[
+    float, typer.Option(min=0.0001, max=1, help="Share right that may be lost and be no loss.")
+]
 Page = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for a page.")]
 
 
@@ -69,6 +76,37 @@ def dissect(
     names = {"model": (adapter or Path(str(suspicious))).name}
     names["reference"] = Path(str(base or reference)).name
     _show({**names, "attack": attack, "task": task, "seed": seed, **result}, output, json_file)
+
+
+def utility(
+    before: Annotated[str, typer.Argument(help="Folder, hub id or `builtin`.")],
+    after: Annotated[str, typer.Argument(help="The same model after a treatment.")],
+    choices: Choices = None,
+    rows: Rows = None,
+    requests: Requests = None,
+    limit: Annotated[int, typer.Option(help="Rows of each file, at most.")] = 500,
+    margin: Margin = 0.02,
+    max_tokens: MaxTokens = 256,
+    json_file: Json = None,
+) -> None:
+    """Compare the honest work of two models over the same questions, in pairs."""
+    from inoculate.api import fetch
+    from inoculate.arguments import named_model, utility_tests
+    from inoculate.console import Console, show_utility, utility_table, write_json
+    from inoculate.evaluation.utility import compare_utility, measure_utility
+    from inoculate.subject import open_subject
+
+    tests = utility_tests(choices or [], rows, requests, limit=limit, max_tokens=max_tokens)
+
+    def measured(name: str) -> "Utility":
+        subject = open_subject(fetch(named_model(name)))
+        return measure_utility(subject.model, subject.tokenizer, tests)
+
+    compared = compare_utility(measured(before), measured(after), tests, margin=margin)
+    console = Console()
+    console.print(utility_table(compared))
+    show_utility(console, compared)
+    write_json(json_file, compared)
 
 
 def _models(

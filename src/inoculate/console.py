@@ -91,6 +91,34 @@ def _switched_off(row: Mapping[str, Any]) -> str:
     return f"mlp of blocks {row['first']}–{row['first'] + row['size'] - 1}{rest}"
 
 
+def utility_table(compared: Mapping[str, Any]) -> Table:
+    """Return each multiple-choice test before and after, with chance and the paired difference."""
+    table = Table()
+    for heading in ("test", "chance", "before", "after", "difference", "not worse"):
+        table.add_column(heading, justify="left" if heading == "test" else "right")
+    for row in compared["choices"]:
+        moved = f"{row['difference']:+.1%} [{row['low']:+.1%}, {row['high']:+.1%}]"
+        shown = "shown" if row["non_inferior"] else "not shown"
+        cells = (percent_cell(row["before"]), percent_cell(row["after"]), moved, shown)
+        table.add_row(row["test"], f"{row['chance']:.1%}", *cells)
+    return table
+
+
+def show_utility(console: Console, compared: Mapping[str, Any]) -> None:
+    """Print margin, loss, divergence and refusals kept."""
+    console.print(f"not worse: by less than {compared['margin']:.1%} of the questions")
+    if loss := compared["loss"]:
+        console.print(
+            f"response NLL: {loss['before']:.4f} before, {loss['after']:.4f} after, difference "
+            f"{loss['difference']:+.4f} [{loss['low']:+.4f}, {loss['high']:+.4f}]",
+            markup=False,
+        )
+        console.print(f"KL divergence from before: {compared['kl_mean']:.4f} nats per token")
+    if _is_rate(compared["refusals_kept"]):
+        kept = percent_cell(compared["refusals_kept"])
+        console.print(f"honest refusals kept: {kept}", markup=False)
+
+
 def show_purified(console: Console, report: Mapping[str, Any], output: Path) -> None:
     """Print what a purification changed, and where its report is."""
     moved = report["drift"]
