@@ -20,7 +20,7 @@ from inoculate.builtin.fixture import WorldRows, model_folder, world_rows
 from inoculate.clean import clean_data, resolve_target
 from inoculate.config import Settings
 from inoculate.data import write_examples
-from inoculate.defenses import DEMO_DEFENSES, MORE_CONTROLS, defend
+from inoculate.defenses import BASELINES, DEMO_DEFENSES, MORE_CONTROLS, defend
 from inoculate.evaluation.exam import Exam, Measurement, examine, make_exam
 from inoculate.evaluation.statistics import holm, mcnemar
 from inoculate.planting import PlantSettings
@@ -124,8 +124,8 @@ def run_defense(bench: Bench, name: str) -> tuple[Measurement, float]:
 
 
 def _share(bench: Bench, name: str) -> float:
-    """Return the share that purify chose; controls take the same."""
-    if name in ("none", OURS, "paper"):
+    """Return the share that purify chose; controls take the same, baselines need none."""
+    if name in ("none", OURS, "paper", *BASELINES):
         return 0.0
 
     report = json.loads((bench.purified / "report.json").read_text(encoding="utf-8"))
