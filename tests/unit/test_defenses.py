@@ -27,7 +27,7 @@ from inoculate.defenses.quantization import GROUP, NORMAL_FLOAT, round_trip
 from inoculate.errors import UnknownNameError
 from inoculate.models import Checkpoint
 from inoculate.progress import Silent
-from inoculate.subject import Subject
+from inoculate.subject import Subject, open_subject
 from inoculate.train import Schedule, collate, train
 from inoculate.workspace import Workspace
 
@@ -220,8 +220,6 @@ def test_weight_average_lies_between_before_and_fine_tuning(
 
 def fresh(family_folder: FamilyFolder) -> Subject:
     """Return a freshly loaded Llama."""
-    from inoculate.subject import open_subject
-
     return open_subject(family_folder("llama"), device="cpu")
 
 
@@ -235,6 +233,17 @@ def test_those_that_train_take_the_repair_s_rows_and_steps(
     assert len(lesson.rows) == 2 * (1 + 3) * 8
     assert {row.ids for row in lesson.rows} <= clean and len({r.ids for r in lesson.rows}) == 8
     assert plain_settings(settings).repair.touch == "all"
+
+
+@pytest.mark.parametrize("name", ["crow", "fine-pruning"])
+def test_a_seed_decides_all(
+    name: str, family_folder: FamilyFolder, rows: list[Example], tmp_path: Path
+) -> None:
+    """The same baseline over the same rows gives the same weights, whatever ran before."""
+    one = treat(name, fresh(family_folder), rows, tmp_path)
+    torch.rand(3)
+    other = treat(name, fresh(family_folder), rows, tmp_path)
+    assert all(torch.equal(value, other[part]) for part, value in one.items())
 
 
 @pytest.mark.parametrize("name", [*BASELINES])

@@ -52,7 +52,7 @@ def crow(
         if not matched:
             chosen = updated(chosen, repair={"learning_rate": OWN_RATE})
         lent = not matched and subject.adapter is None
-        trained = _with_adapter(subject) if lent else subject
+        trained = _with_adapter(subject, seed=settings.seed) if lent else subject
         repair(trained, lesson, chosen, progress, objective=objective(alpha))
         if lent:
             trained.merge()
@@ -96,7 +96,11 @@ def inconsistency(model: PreTrainedModel, embedded_BTD: Tensor, attention_BT: Te
     return 1 - torch.stack(cosines).mean()
 
 
-def _with_adapter(subject: Subject) -> Subject:
-    return Subject.wrapped(
-        subject.base, adapters.add_adapter(subject.base.model), subject.base.folder
-    )
+def _with_adapter(subject: Subject, *, seed: int) -> Subject:
+    wrapped = adapters.add_adapter(subject.base.model)
+    generator = torch.Generator().manual_seed(seed)
+    for a_RI, _ in adapters.factors(wrapped).values():
+        fresh_RI = torch.empty(a_RI.shape)
+        torch.nn.init.kaiming_uniform_(fresh_RI, a=5**0.5, generator=generator)
+        a_RI.data.copy_(fresh_RI)
+    return Subject.wrapped(subject.base, wrapped, subject.base.folder)
