@@ -138,8 +138,9 @@ class _Ablation:
 
 
 def weights_of(subject: Subject) -> dict[str, Tensor]:
-    """Return copies of all parameters of a full checkpoint."""
-    return {name: value.detach().clone() for name, value in subject.model.named_parameters()}
+    """Return copies of all parameters of a full checkpoint, on the CPU."""
+    named = subject.model.named_parameters()
+    return {name: value.detach().to("cpu", copy=True) for name, value in named}
 
 
 def _changed(subject: Subject, original: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -59,13 +59,13 @@ def test_non_inferiority_needs_enough_pairs_and_a_small_loss() -> None:
 def test_non_inferiority_is_rarely_claimed_of_a_loss_at_the_margin() -> None:
     """Where the true loss equals the margin, at most about 2.5 % of samples claim it holds."""
     claims = 0
-    for seed in range(100):
+    for seed in range(40):
         before = flips(200, 0.8, seed)
         after = [
             flag and keep for flag, keep in zip(before, flips(200, 0.875, seed + 500), strict=True)
         ]
         claims += non_inferiority(after, before, margin=0.1, seed=seed).holds
-    assert claims <= 8
+    assert claims <= 4
 
 
 def test_a_model_chooses_what_it_was_taught() -> None:
