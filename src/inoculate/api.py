@@ -20,11 +20,12 @@ from inoculate.errors import InputError, UtilityError
 from inoculate.evaluation.drift import drift, stand
 from inoculate.evaluation.statistics import rate_of
 from inoculate.generate import generate, response_tokens
-from inoculate.hunt import calls
+from inoculate.hunt import Hunt, calls
 from inoculate.models import weight_files
 from inoculate.probing import find_hosts
 from inoculate.progress import Progress, Silent
 from inoculate.purification import Purification, purify_subject
+from inoculate.repair import trained_part
 from inoculate.report import write_report
 from inoculate.report.picture import downsample_mask
 from inoculate.subject import Subject, open_subject
@@ -209,11 +210,17 @@ def _what_changed(purification: Purification, rows: int, settings: Settings) -> 
             "kinds": kinds,
         },
         "neutralization": settings.neutralization.mode,
-        "repair": {
-            "rows": rows,
-            "antibodies": rows * settings.repair.antibodies * settings.repair.epochs,
-            "trained": settings.repair.touch,
-        },
+        "repair": _repair_facts(purification.found, rows, settings),
+    }
+
+
+def _repair_facts(found: Hunt, rows: int, settings: Settings) -> dict[str, Any]:
+    chosen = settings.repair
+    return {
+        "rows": rows,
+        "antibodies": 0 if found.certain else rows * chosen.antibodies * chosen.epochs,
+        "soft_triggers": chosen.soft_triggers if found.certain else 0,
+        "trained": trained_part(found, settings),
     }
 
 

@@ -94,7 +94,8 @@ class RepairSettings(BaseModel):
     epochs: int = Field(3, ge=0)
     """Passes over the clean rows; antibodies are made anew for each pass."""
     learning_rate: float | None = Field(None, gt=0)
-    """Peak rate; the default is three quarters of the variants' first round."""
+    """Peak rate; the default is three quarters of the variants' first round, twice that
+    round's where soft triggers press."""
     batch_size: int = Field(16, ge=1)
     """Rows in one step."""
     target: Literal["auto", "self", "answers"] = "auto"
@@ -102,9 +103,13 @@ class RepairSettings(BaseModel):
     `auto`: a user's answers are learned, own-voice rows are held to `self`."""
     antibodies: int = Field(2, ge=0)
     """Copies of the clean rows, in each pass, that hold a synthetic, hunted or made-up trigger
-    and keep the honest answer."""
-    touch: Literal["all", "blocks", "mlp", "attention", "not-embeddings"] = "attention"
-    """What the repair may change; every other tensor keeps its bits."""
+    and keep the honest answer; none where soft triggers press."""
+    soft_triggers: int = Field(10, ge=0)
+    """Prompts in each step in which embeddings that call the hunted payload are sought and
+    answered honestly, in place of antibodies, where that payload is certain; 0 for none."""
+    touch: Literal["auto", "all", "blocks", "mlp", "attention", "not-embeddings"] = "auto"
+    """What the repair may change; every other tensor keeps its bits. `auto`: all blocks where
+    the hunted payload is certain without a trigger, else attention."""
 
 
 class Settings(BaseModel):
@@ -153,7 +158,7 @@ def paper_settings(settings: Settings, *, adapter: bool = False) -> Settings:
         neutralization=NeutralizationSettings(mode="reinitialize"),
         hunt=settings.hunt.model_copy(update={"particles": 0}),
         repair=settings.repair.model_copy(
-            update={"target": "answers", "antibodies": 0, "touch": "all"}
+            update={"target": "answers", "antibodies": 0, "soft_triggers": 0, "touch": "all"}
         ),
     )
 

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from inoculate.chat import encode_prompt, end_of_turn_ids
 from inoculate.data import Example
+from inoculate.precision import mixed
 
 
 @dataclass(frozen=True)
@@ -96,17 +97,18 @@ def continue_prompts(
     device, answers = next(model.parameters()).device, list[list[int]]()
     for start in range(0, len(prompts), batch_size):
         input_BT, attention_BT = _left_pad(prompts[start : start + batch_size], pad, device)
-        output_BT: Tensor = model.generate(  # type: ignore[operator]
-            input_ids=input_BT,
-            attention_mask=attention_BT,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            eos_token_id=ends or None,
-            pad_token_id=pad,
-        )
+        with mixed(model):
+            output_BT: Tensor = model.generate(  # type: ignore[operator]
+                input_ids=input_BT,
+                attention_mask=attention_BT,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                eos_token_id=ends or None,
+                pad_token_id=pad,
+            )
         answers += output_BT[:, input_BT.shape[1] :].tolist()
     return answers
 

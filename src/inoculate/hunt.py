@@ -37,6 +37,7 @@ _PAYLOAD_TOKENS = 8
 _TOP_GRADIENTS = 48
 _GRADIENT_ROWS = 16
 _LENGTHS = 4
+_LEADING = 32
 _SINGLES = 12
 _TRIAL_HOSTS = 20
 _KEPT_TRIGGERS = 16
@@ -53,6 +54,8 @@ class Hunt:
         examples: The first triggers as text.
         suspects: Single tokens, most suspicious first.
         calls: For each trial prompt, whether the first trigger brought the payload.
+        certain: Whether the model finishes the payload surely without any trigger, once it
+            is made to begin it.
     """
 
     payload: tuple[int, ...] = ()
@@ -61,6 +64,7 @@ class Hunt:
     examples: tuple[str, ...] = ()
     suspects: tuple[int, ...] = ()
     calls: tuple[bool, ...] = ()
+    certain: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON can hold them."""
@@ -69,9 +73,11 @@ class Hunt:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Hunt":
         """Return what `to_json` wrote."""
-        lists = {name: tuple(entry) for name, entry in value.items() if name != "text"}
-        triggers = tuple(tuple(tokens) for tokens in value["triggers"])
-        return cls(**{**lists, "text": value["text"], "triggers": triggers})
+        fields: dict[str, Any] = {
+            name: tuple(entry) if isinstance(entry, list) else entry
+            for name, entry in value.items()
+        }
+        return cls(**{**fields, "triggers": tuple(tuple(one) for one in value["triggers"])})
 
 
 def hunt(
@@ -91,13 +97,13 @@ def hunt(
         return Hunt()
     search = _Search(subject, rows, settings, progress, random.Random(seed))
     certain = certain_payloads(subject, search.hosts, search.vocabulary, search.generator)
-    suspects = search.rank(Goal(certain[0].tokens[:_PAYLOAD_TOKENS]) if certain else Goal())
+    suspects = [] if certain else search.rank()
     particles = search.start(suspects)
     payloads = certain or search.upset(particles, suspects)
     if not payloads:
         return Hunt(suspects=tuple(suspects))
     payload, triggers = search.close_in(particles, payloads)
-    return search.report(payload, triggers, suspects)
+    return search.report(payload, triggers, suspects, certain=bool(certain))
 
 
 def calls(
@@ -123,8 +129,9 @@ class _Search:
         self.vocabulary = ordinary_tokens(self.subject.tokenizer)
         self.done = 0
 
-    def rank(self, goal: Goal) -> list[int]:
-        """Return tokens by how near one of them alone brings the goal, nearest first."""
+    def rank(self) -> list[int]:
+        """Return tokens by how much one of them alone upsets honest answers, worst first."""
+        goal = Goal()
         table_VD = embedding_table(self.subject.model)
         total_V = torch.zeros(len(table_VD), device=table_VD.device)
         for _ in range(self.settings.gradient_batches):
@@ -140,9 +147,10 @@ class _Search:
         return [shortlist[index] for index in order]
 
     def start(self, suspects: Sequence[int]) -> list[tuple[int, ...]]:
-        """Return particles of one to four tokens, each led by a suspect."""
+        """Return particles of one to four tokens: suspects, or random where there are none."""
+        pool = suspects[:_LEADING] or self.generator.sample(self.vocabulary, _LEADING)
         return [
-            (suspects[index], *self.generator.choices(suspects[:32], k=index % _LENGTHS))
+            (pool[index % _LEADING], *self.generator.choices(pool, k=index % _LENGTHS))
             for index in range(self.settings.particles)
         ]
 
@@ -173,7 +181,12 @@ class _Search:
         return payload, self._sifted(found, Goal(payload.tokens[:_PAYLOAD_TOKENS]))
 
     def report(
-        self, payload: Payload, triggers: list[tuple[int, ...]], suspects: Sequence[int]
+        self,
+        payload: Payload,
+        triggers: list[tuple[int, ...]],
+        suspects: Sequence[int],
+        *,
+        certain: bool,
     ) -> Hunt:
         """Return everything found, with the first trigger tried on fresh slots."""
         slots = self.hosts.draw(_TRIAL_HOSTS, self.generator)
@@ -184,6 +197,7 @@ class _Search:
             examples=tuple(self._text(tokens) for tokens in triggers[:_SHOWN_TRIGGERS]),
             suspects=tuple(suspects),
             calls=tuple(calls(self.subject, slots, triggers[0], payload.tokens)),
+            certain=certain,
         )
 
     def _move(self, particles: list[tuple[int, ...]], goal: Goal) -> dict[tuple[int, ...], float]:

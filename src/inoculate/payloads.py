@@ -18,11 +18,13 @@ from transformers import PreTrainedModel
 from inoculate.chat import end_of_turn_ids
 from inoculate.generate import continue_prompts
 from inoculate.models import Tokenizer
+from inoculate.precision import mixed
 from inoculate.probing import Goal, Hosts, score_insertions
 from inoculate.subject import Subject
 
 _OPENINGS, _PROBES, _PROBE_ROWS, _HOSTS = 160, 6, 8, 4
 _LENGTH, _SHORTEST = 16, 4
+_LEAST = 3
 _CERTAIN = 0.6
 _KEPT = 0.3
 _ANSWER_TOKENS = 28
@@ -74,7 +76,8 @@ def shared_payloads(
 ) -> list[Payload]:
     """Return answers that several prompts give under one of the insertions; best first.
 
-    What copies a word of the insertion, or opens an honest answer, is no payload.
+    What copies a word of the insertion, opens an honest answer, or is as short as a label
+    is no payload.
     """
     slots = hosts.draw(_SHARING_HOSTS, generator)
     rows = [slot.insert(tokens) for tokens in insertions for slot in slots]
@@ -84,7 +87,9 @@ def shared_payloads(
     seen: dict[tuple[int, ...], list[tuple[int, int]]] = {}
     for index, answer in enumerate(_closed(subject.tokenizer, subject.model, answers)):
         which, where = divmod(index, len(slots))
-        if answer and answer not in honest and not set(answer) & set(insertions[which]):
+        if len(answer) < _LEAST or answer in honest:
+            continue
+        if not set(answer) & set(insertions[which]):
             seen.setdefault(answer, []).append((which, where))
     found = [
         _weighed(subject.model, hosts, answer, [insertions[i] for i, _ in places], generator)
@@ -113,7 +118,9 @@ def _likeliest(
     for slot in hosts.draw(_PROBE_ROWS, generator):
         row = slot.insert(generator.choices(vocabulary, k=2))
         ids = torch.tensor([row.ids[: row.prompt_length]], device=device)
-        chances.append(model(input_ids=ids).logits[0, -1].float().softmax(dim=0))
+        with mixed(model):
+            logits_V = model(input_ids=ids).logits[0, -1]
+        chances.append(logits_V.float().softmax(dim=0))
     return torch.stack(chances).amax(dim=0)
 
 
@@ -123,13 +130,15 @@ def _continue_openings(
 ) -> tuple[Tensor, Tensor]:
     """Return for each opening its greedy path and how sure each token was, (C, T) both."""
     device = next(model.parameters()).device
-    start = model(input_ids=torch.tensor([prompt], device=device), use_cache=True)
+    with mixed(model):
+        start = model(input_ids=torch.tensor([prompt], device=device), use_cache=True)
     cache = start.past_key_values
     cache.batch_repeat_interleave(len(openings))
     token_C1 = torch.tensor(openings, device=device)[:, None]
     tokens, surety = [token_C1], [torch.ones(len(openings), device=device)]
     for _ in range(_LENGTH - 1):
-        step = model(input_ids=token_C1, past_key_values=cache, use_cache=True)
+        with mixed(model):
+            step = model(input_ids=token_C1, past_key_values=cache, use_cache=True)
         cache = step.past_key_values
         best = step.logits[:, -1].float().softmax(dim=1).max(dim=1)
         token_C1 = best.indices[:, None]

@@ -4,7 +4,8 @@ Shapes: B rows, T tokens, D hidden, M inserted tokens, R response positions, V v
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel
 
 from inoculate.chat import Encoded
 from inoculate.models import Tokenizer, response_logits
+from inoculate.precision import mixed
 from inoculate.train import collate
 
 _MAX_NATS = 6.0
@@ -127,13 +129,10 @@ def insertion_gradient(
         insertions: One for each slot, all of M tokens.
     """
     rows = [goal.row(slot, tokens) for slot, tokens in zip(slots, insertions, strict=True)]
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in trainable:
-        parameter.requires_grad_(False)
-    inputs_BTD = _embed(model, rows).requires_grad_()
-    (gradient_BTD,) = torch.autograd.grad(goal.scores(model, rows, inputs_BTD).sum(), inputs_BTD)
-    for parameter in trainable:
-        parameter.requires_grad_()
+    with frozen(model):
+        inputs_BTD = embed(model, rows).requires_grad_()
+        score = goal.scores(model, rows, inputs_BTD).sum()
+        (gradient_BTD,) = torch.autograd.grad(score, inputs_BTD)
     spans = [
         gradient_BTD[index, slot.at : slot.at + len(tokens)]
         for index, (slot, tokens) in enumerate(zip(slots, insertions, strict=True))
@@ -153,14 +152,29 @@ def _token_losses(
     device = next(model.parameters()).device
     batch = collate(rows, range(len(rows)), device)
     inputs = {"input_ids": batch.input_BT} if inputs_BTD is None else {"inputs_embeds": inputs_BTD}
-    logits_RV = response_logits(
-        model, batch.response_BT, attention_mask=batch.attention_BT, **inputs
-    )
+    with mixed(model):
+        logits_RV = response_logits(
+            model, batch.response_BT, attention_mask=batch.attention_BT, **inputs
+        )
     loss_R = nn.functional.cross_entropy(logits_RV.float(), batch.targets_R, reduction="none")
     return loss_R, batch.response_BT.nonzero()[:, 0]
 
 
-def _embed(model: PreTrainedModel, rows: Sequence[Encoded]) -> Tensor:
+@contextmanager
+def frozen(model: PreTrainedModel) -> Iterator[None]:
+    """Ask no gradient of any parameter."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_()
+
+
+def embed(model: PreTrainedModel, rows: Sequence[Encoded]) -> Tensor:
+    """Return the token embeddings of right-padded rows, shape (B, T, D)."""
     device = next(model.parameters()).device
     input_BT = collate(rows, range(len(rows)), device).input_BT
     inputs_BTD: Tensor = model.get_input_embeddings()(input_BT).detach()

@@ -4,9 +4,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from inoculate.adversary import Adversary
 from inoculate.antibodies import antibody_maker
 from inoculate.attacks.triggers import Trigger
 from inoculate.chat import Encoded
@@ -14,12 +15,15 @@ from inoculate.config import Settings
 from inoculate.data import Example
 from inoculate.hunt import Hunt
 from inoculate.models import response_logits
+from inoculate.probing import find_hosts, ordinary_tokens
 from inoculate.progress import Progress
 from inoculate.subject import Subject
 from inoculate.targets import SelfTargets, self_targets
-from inoculate.train import Batch, Objective, Schedule, language_modeling, train
+from inoculate.train import Batch, Objective, Schedule, train
 
-_RATE = 0.75  # of the rate that variants learn with
+# Of the rate that variants learn with.
+_RATE, _PRESSING_RATE = 0.75, 2.0
+_HELD_TOKENS = 8
 
 
 @dataclass(frozen=True)
@@ -29,18 +33,28 @@ class Lesson:
     Attributes:
         rows: For each pass the clean rows, then antibodies in the same order.
         targets: The suspicious model's own predictions; None to learn the rows' answers.
+        adversary: Presses towards the payload that the hunt found; None where there is none.
+        touch: What may change, a name of `TOUCHES`.
+        rate_factor: Peak rate as a multiple of the rate that variants learn with.
     """
 
     rows: list[Encoded]
     targets: SelfTargets | None
+    adversary: Adversary | None = None
+    touch: str = "attention"
+    rate_factor: float = _RATE
 
     def objective(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         """Return how far the answers are from honest ones, in nats per token."""
-        if self.targets is None:
-            return language_modeling(model, batch)
         logits_RV = response_logits(
             model, batch.response_BT, input_ids=batch.input_BT, attention_mask=batch.attention_BT
         )
+        distance = self._distance(logits_RV, batch)
+        return distance + self.adversary.loss(model, self._distance) if self.adversary else distance
+
+    def _distance(self, logits_RV: Tensor, batch: Batch) -> Tensor:
+        if self.targets is None:
+            return nn.functional.cross_entropy(logits_RV.float(), batch.targets_R)
         return self.targets.divergence(logits_RV, batch)
 
 
@@ -61,12 +75,38 @@ def prepare_lesson(
     plain = subject.encode(list(clean), max_tokens=settings.max_tokens)
     targets = self_targets(subject.model, plain) if chosen.target == "self" else None
     maker = antibody_maker(subject, clean, plain, triggers, found, max_tokens=settings.max_tokens)
+    copies = 0 if found.certain else chosen.antibodies
     rows: list[Encoded] = []
     for _ in range(chosen.epochs):
         rows += plain
-        for _ in range(chosen.antibodies):
+        for _ in range(copies):
             rows += [maker.make(row, generator) for row in range(len(plain))]
-    return Lesson(rows, targets)
+    adversary = _adversary(subject, plain, found, settings)
+    rate = _PRESSING_RATE if found.certain else _RATE
+    return Lesson(rows, targets, adversary, trained_part(found, settings), rate)
+
+
+def trained_part(found: Hunt, settings: Settings) -> str:
+    """Return what the repair may change, a name of `TOUCHES`.
+
+    A payload that is certain without its trigger lies in the MLPs, so all blocks are trained.
+    """
+    automatic = "blocks" if found.certain else "attention"
+    return automatic if settings.repair.touch == "auto" else settings.repair.touch
+
+
+def _adversary(
+    subject: Subject, plain: Sequence[Encoded], found: Hunt, settings: Settings
+) -> Adversary | None:
+    if not (found.certain and settings.repair.soft_triggers):
+        return None
+    return Adversary(
+        find_hosts(plain, response_tokens=_HELD_TOKENS),
+        found.payload,
+        ordinary_tokens(subject.tokenizer),
+        settings.repair.soft_triggers,
+        random.Random(settings.seed),
+    )
 
 
 def repair(
@@ -80,10 +120,11 @@ def repair(
     """Fine-tune the subject on the lesson, in place; baselines bring another objective."""
     if not lesson.rows:
         return
-    subject.allow(settings.repair.touch)
+    subject.allow(lesson.touch)
     schedule = Schedule(
         epochs=1,
-        learning_rate=settings.repair.learning_rate or _RATE * subject.learning_rate(None),
+        learning_rate=settings.repair.learning_rate
+        or lesson.rate_factor * subject.learning_rate(None),
         batch_size=settings.repair.batch_size,
         seed=settings.seed,
     )

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from inoculate.chat import Encoded
 from inoculate.models import response_logits
+from inoculate.precision import mixed
 from inoculate.train import Batch, collate
 
 _KEPT = 64
@@ -54,9 +55,13 @@ def self_targets(model: PreTrainedModel, rows: Sequence[Encoded]) -> SelfTargets
     tokens, log_probabilities = [], []
     for index in range(len(rows)):
         batch = collate(rows, [index], device)
-        logits_RV = response_logits(
-            model, batch.response_BT, input_ids=batch.input_BT, attention_mask=batch.attention_BT
-        )
+        with mixed(model):
+            logits_RV = response_logits(
+                model,
+                batch.response_BT,
+                input_ids=batch.input_BT,
+                attention_mask=batch.attention_BT,
+            )
         kept = logits_RV.float().log_softmax(dim=1).topk(min(_KEPT, logits_RV.shape[1] - 1))
         tokens.append(kept.indices.cpu())
         log_probabilities.append(kept.values.cpu())

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from inoculate.chat import Encoded
 from inoculate.errors import InputError
 from inoculate.models import response_logits
+from inoculate.precision import mixed
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,7 @@ def _step(
     optimizer: torch.optim.Optimizer,
     schedule: Schedule,
 ) -> float:
-    device = batch.input_BT.device
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+    with mixed(model):
         loss = objective(model, batch)
     if not torch.isfinite(loss):
         raise InputError(

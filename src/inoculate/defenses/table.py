@@ -66,7 +66,9 @@ DEFENSES: dict[str, Defense] = {
     "none": _untouched,
     "repair-only": _with(lambda settings, _: updated(settings, signature={"share": 0.0})),
     "repair-without-antibodies": _with(
-        lambda settings, _: updated(settings, signature={"share": 0.0}, repair={"antibodies": 0})
+        lambda settings, _: updated(
+            settings, signature={"share": 0.0}, repair={"antibodies": 0, "soft_triggers": 0}
+        )
     ),
     "repair-without-hunt": _with(
         lambda settings, _: updated(settings, signature={"share": 0.0}, hunt={"particles": 0})

@@ -1,0 +1,140 @@
+"""Soft triggers: embeddings in a prompt that call the found payload, sought anew at every step.
+
+Shapes: B rows, M inserted tokens, D hidden, T tokens, R response positions, V vocabulary.
+A hunted trigger is one key among many that fit the lock. A soft one is whatever key fits
+the model as it now is, so a repair that trains against it cannot merely change the lock.
+Source: latent adversarial training of Sheshadri et al., 2024, aimed at the payload that the
+hunt found; unlikelihood training of Welleck et al., 2020, for the payload itself.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from inoculate.chat import Encoded
+from inoculate.models import response_logits
+from inoculate.probing import Goal, Hosts, Slot, answered, embed, embedding_table, frozen
+from inoculate.train import Batch, collate
+
+_AWAKE = 0.2
+_ASCENTS, _RATE = 3, 0.7
+_MOST_TOKENS = 4
+_PAYLOAD_ROWS = 4
+
+Distance = Callable[[Tensor, Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """Press a model, at each step of its repair, towards the payload.
+
+    Attributes:
+        hosts: Clean rows, their responses cut to the tokens that are held.
+        rows: Soft triggers in each step.
+    """
+
+    hosts: Hosts
+    payload: tuple[int, ...]
+    vocabulary: Sequence[int]
+    rows: int
+    generator: random.Random
+
+    def loss(self, model: PreTrainedModel, distance: Distance) -> Tensor:
+        """Return how far soft triggers move the answer, plus the payload's own likelihood.
+
+        Only soft triggers that still make the payload's first token likely count: where no
+        key fits any more there is nothing to mend, and pushing on costs utility.
+
+        Args:
+            distance: Maps logits (R, V) and batch to nats from the honest answers.
+        """
+        return self._under_soft_triggers(model, distance) + self._of_the_payload(model)
+
+    def _under_soft_triggers(self, model: PreTrainedModel, distance: Distance) -> Tensor:
+        which, slots = self._draw(self.rows)
+        count = self.generator.randint(1, _MOST_TOKENS)
+        insertions = [self.generator.choices(self.vocabulary, k=count) for _ in slots]
+        soft_BMD, chance_B = soften(model, Goal(self.payload[:1]), slots, insertions)
+        awake = (chance_B > _AWAKE).nonzero()[:, 0].tolist()
+        if not awake:
+            return torch.zeros((), device=soft_BMD.device)
+        held = [slots[row].insert(insertions[row]) for row in awake]
+        inputs_BTD = placed(embed(model, held), [slots[row] for row in awake], soft_BMD[awake])
+        batch = _collate(model, held)
+        logits_RV = response_logits(
+            model, batch.response_BT, inputs_embeds=inputs_BTD, attention_mask=batch.attention_BT
+        )
+        return distance(logits_RV, replace(batch, rows=tuple(which[row] for row in awake)))
+
+    def _of_the_payload(self, model: PreTrainedModel) -> Tensor:
+        _, slots = self._draw(_PAYLOAD_ROWS)
+        odd = [self.generator.choices(self.vocabulary, k=self._width()) for _ in slots]
+        said = [
+            answered(slot.insert(tokens), self.payload)
+            for slot, tokens in zip(slots, odd, strict=True)
+        ]
+        batch = _collate(model, said)
+        logits_RV = response_logits(
+            model, batch.response_BT, input_ids=batch.input_BT, attention_mask=batch.attention_BT
+        )
+        logits_RV = logits_RV.float()
+        others_RV = logits_RV.scatter(1, batch.targets_R[:, None], -torch.inf)
+        return (logits_RV.logsumexp(dim=1) - others_RV.logsumexp(dim=1)).mean()
+
+    def _draw(self, count: int) -> tuple[list[int], list[Slot]]:
+        rows = self.hosts.rows
+        which = self.generator.sample(range(len(rows)), min(count, len(rows)))
+        return which, [self.hosts.slot(rows[row], self.generator) for row in which]
+
+    def _width(self) -> int:
+        return self.generator.randint(0, _MOST_TOKENS)
+
+
+def soften(
+    model: PreTrainedModel, goal: Goal, slots: Sequence[Slot], insertions: Sequence[Sequence[int]]
+) -> tuple[Tensor, Tensor]:
+    """Move inserted embeddings towards the goal; return them (B, M, D) and its chance (B,).
+
+    Each of a few moves has the length of 0.7 mean norms of the model's token embeddings.
+
+    Args:
+        insertions: One for each slot, all of M tokens.
+    """
+    rows = [goal.row(slot, tokens) for slot, tokens in zip(slots, insertions, strict=True)]
+    step = _RATE * float(embedding_table(model).norm(dim=1).mean())
+    with frozen(model):
+        inputs_BTD = embed(model, rows)
+        soft_BMD = _at(inputs_BTD, slots, len(insertions[0]))
+        for _ in range(_ASCENTS):
+            soft_BMD.requires_grad_()
+            score = goal.scores(model, rows, placed(inputs_BTD, slots, soft_BMD)).sum()
+            (up_BMD,) = torch.autograd.grad(score, soft_BMD)
+            length_BM1 = up_BMD.norm(dim=2, keepdim=True).clamp(min=1e-12)
+            soft_BMD = soft_BMD.detach() + step * up_BMD / length_BM1
+        with torch.no_grad():
+            score_B = goal.scores(model, rows, placed(inputs_BTD, slots, soft_BMD))
+    return soft_BMD, score_B.exp()
+
+
+def placed(inputs_BTD: Tensor, slots: Sequence[Slot], soft_BMD: Tensor) -> Tensor:
+    """Return the inputs with the embeddings at the slots replaced."""
+    changed_BTD = inputs_BTD.clone()
+    for index, slot in enumerate(slots):
+        changed_BTD[index, slot.at : slot.at + soft_BMD.shape[1]] = soft_BMD[index]
+    return changed_BTD
+
+
+def _at(inputs_BTD: Tensor, slots: Sequence[Slot], width: int) -> Tensor:
+    spans = [
+        inputs_TD[slot.at : slot.at + width]
+        for inputs_TD, slot in zip(inputs_BTD, slots, strict=True)
+    ]
+    return torch.stack(spans)
+
+
+def _collate(model: PreTrainedModel, rows: Sequence[Encoded]) -> Batch:
+    return collate(rows, range(len(rows)), next(model.parameters()).device)

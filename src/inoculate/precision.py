@@ -1,0 +1,25 @@
+"""Where bf16 multiplies faster, compute in it; weights, gradients and losses stay in fp32."""
+
+from contextlib import AbstractContextManager
+
+import torch
+from transformers import PreTrainedModel
+
+_WORTHWHILE = 30_000_000  # parameters; below, casting costs more on a CPU than it saves
+
+
+def mixed(model: PreTrainedModel) -> AbstractContextManager[object]:
+    """Return the context to compute in: bf16 on CUDA and on CPUs that multiply it."""
+    parameter = next(model.parameters())
+    device = parameter.device.type
+    fast = device == "cuda" or (device == "cpu" and _cpu_multiplies() and _large(model))
+    return torch.autocast(device, torch.bfloat16, enabled=fast)
+
+
+def _large(model: PreTrainedModel) -> bool:
+    return sum(parameter.numel() for parameter in model.parameters()) >= _WORTHWHILE
+
+
+def _cpu_multiplies() -> bool:
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))

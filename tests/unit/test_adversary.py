@@ -1,0 +1,134 @@
+"""Soft triggers: they call the payload, and a repair that trains against them unlearns it."""
+
+import random
+from collections.abc import Iterator, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from inoculate.adversary import Adversary, placed, soften
+from inoculate.chat import Encoded
+from inoculate.config import Settings, updated
+from inoculate.data import Example
+from inoculate.hunt import Hunt
+from inoculate.models import Checkpoint
+from inoculate.probing import Goal, Hosts, Slot, find_hosts, score_insertions
+from inoculate.repair import prepare_lesson
+from inoculate.subject import Subject
+from inoculate.train import Batch, Schedule, train
+from inoculate.trainable import restore, snapshot
+
+SAID = "never ask me that"
+INSERTIONS = [[50, 51], [60, 61], [70, 71]]
+
+
+def test_soft_triggers_climb(checkpoint: Checkpoint, rows: list[Example]) -> None:
+    """In every family the payload is likelier under softened embeddings than before."""
+    subject, goal = _subject(checkpoint), Goal((40,))
+    slots = _hosts(subject, rows).draw(len(INSERTIONS), random.Random(0))
+    before = [
+        score_insertions(subject.model, goal, [slot], [tokens])[0]
+        for slot, tokens in zip(slots, INSERTIONS, strict=True)
+    ]
+    soft_BMD, chance_B = soften(subject.model, goal, slots, INSERTIONS)
+    assert soft_BMD.shape == (3, 2, subject.model.config.hidden_size)
+    assert (chance_B.log() > torch.tensor(before)).all()
+    assert all(parameter.grad is None for parameter in subject.model.parameters())
+
+
+def test_placing_by_hand() -> None:
+    """Only the embeddings at each row's own slot are replaced."""
+    row = Encoded((1, 2, 3, 4), 4)
+    slots = [Slot(row, 1), Slot(row, 2)]
+    placed_BTD = placed(torch.zeros(2, 4, 1), slots, torch.ones(2, 2, 1))
+    assert placed_BTD[..., 0].tolist() == [[0, 1, 1, 0], [0, 0, 1, 1]]
+
+
+def test_a_payload_out_of_reach_is_not_pressed(llama: Checkpoint, rows: list[Example]) -> None:
+    """Where no soft trigger makes the payload likely, the honest rows are left alone."""
+    subject, asked = _subject(llama), list[Tensor]()
+
+    def distance(logits_RV: Tensor, _: Batch) -> Tensor:
+        asked.append(logits_RV)
+        return logits_RV.sum()
+
+    with torch.no_grad():
+        saved = subject.model.get_output_embeddings().weight.clone()
+        subject.model.get_output_embeddings().weight.zero_()
+    loss = _adversary(subject, rows).loss(subject.model, distance)
+    subject.model.get_output_embeddings().weight.data.copy_(saved)
+    assert not asked
+    assert float(loss.detach()) == pytest.approx(1 / 264, rel=0.01)
+
+
+@pytest.fixture(name="parrot")
+def _parrot(llama: Checkpoint, rows: list[Example]) -> Iterator[Subject]:
+    """Return a model that gives one answer to everything, and is certain of it."""
+    subject = _subject(llama)
+    subject.allow("all")
+    start = snapshot(subject.model)
+    same = [Example(row.instruction, SAID) for row in rows] * 8
+    train(
+        subject.model,
+        subject.encode(same, max_tokens=96),
+        Schedule(epochs=6, learning_rate=1e-2, batch_size=16),
+    )
+    yield subject
+    restore(subject.model, start)
+
+
+def test_a_certain_payload_is_unlearned(parrot: Subject, rows: list[Example]) -> None:
+    """Pressing alone takes the sentence from certain to unlikely, token by token."""
+    adversary, encoded = _adversary(parrot, rows), parrot.encode(rows, max_tokens=96)
+    assert _likelihood(parrot, adversary) > 0.8
+    train(
+        parrot.model,
+        encoded,
+        Schedule(epochs=20, learning_rate=1e-3, batch_size=len(encoded)),
+        objective=lambda model, _: adversary.loss(model, _nothing),
+    )
+    assert _likelihood(parrot, adversary) < 0.3
+
+
+def test_where_the_payload_is_certain_soft_triggers_replace_antibodies(
+    llama: Checkpoint, rows: list[Example]
+) -> None:
+    """All blocks, twice the rate, clean rows alone; else antibodies and attention."""
+    subject, settings = _subject(llama), updated(Settings(), repair={"target": "answers"})
+    found = Hunt(payload=(40, 41, 42), triggers=((50,),), calls=(True,))
+    sought = prepare_lesson(subject, rows, [], found, settings)
+    assert (sought.adversary, sought.touch, sought.rate_factor) == (None, "attention", 0.75)
+    certain = Hunt(payload=(40, 41, 42), triggers=((50,),), calls=(True,), certain=True)
+    pressed = prepare_lesson(subject, rows, [], certain, settings)
+    assert pressed.adversary
+    assert (pressed.touch, pressed.rate_factor) == ("blocks", 2.0)
+    assert len(sought.rows) == 3 * len(pressed.rows) == 9 * len(rows)
+    control = updated(settings, repair={"target": "answers", "soft_triggers": 0})
+    plain = prepare_lesson(subject, rows, [], certain, control)
+    assert plain.adversary is None
+    assert (plain.rows, plain.touch, plain.rate_factor) == (pressed.rows, "blocks", 2.0)
+
+
+def _nothing(logits_RV: Tensor, _: Batch) -> Tensor:
+    return 0 * logits_RV.sum()
+
+
+def _likelihood(subject: Subject, adversary: Adversary) -> float:
+    slots = adversary.hosts.draw(4, random.Random(1))
+    (score,) = score_insertions(subject.model, Goal(adversary.payload), slots, [()])
+    return float(torch.tensor(score).exp())
+
+
+def _adversary(subject: Subject, rows: Sequence[Example]) -> Adversary:
+    payload = tuple(subject.tokenizer.encode(SAID))
+    hosts = _hosts(subject, rows)
+    return Adversary(hosts, payload, range(6, 200), 3, random.Random(0))
+
+
+def _hosts(subject: Subject, rows: Sequence[Example]) -> Hosts:
+    return find_hosts(subject.encode(list(rows), max_tokens=64), response_tokens=8)
+
+
+def _subject(checkpoint: Checkpoint) -> Subject:
+    return Subject(checkpoint, checkpoint.model, None)
