@@ -1,5 +1,6 @@
 """What the command line's words mean: model names, adapters, recipes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from inoculate.config import (
@@ -11,7 +12,10 @@ from inoculate.config import (
     updated,
 )
 from inoculate.configfile import read_settings
+from inoculate.data import read_examples
 from inoculate.errors import InputError, UnknownNameError
+from inoculate.evaluation.choices import read_questions
+from inoculate.evaluation.utility import UtilityTests
 
 BUILTIN = "builtin"
 
@@ -71,6 +75,34 @@ def settings_for(
         _check("form of variants", variants_as, choices(VariantSettings, "form"))
         variants["form"] = variants_as
     return updated(settings, signature=signature, variants=variants)
+
+
+def utility_tests(
+    choices: Sequence[Path],
+    rows: Path | None,
+    requests: Path | None,
+    *,
+    limit: int,
+    max_tokens: int,
+) -> UtilityTests:
+    """Return the tests of the user's files; a test is named after its folder or file.
+
+    Raises:
+        InputError: No file was given.
+        DataError: A file cannot be read.
+    """
+    if not (choices or rows or requests):
+        raise InputError("Nothing to compare by. Pass --choices, --rows or --requests.")
+    return UtilityTests(
+        {_test_name(path): read_questions(path)[:limit] for path in choices},
+        read_examples(rows)[:limit] if rows else [],
+        read_examples(requests)[:limit] if requests else [],
+        max_tokens,
+    )
+
+
+def _test_name(path: Path) -> str:
+    return path.parent.name if path.stem == "test" else path.stem
 
 
 def _check(kind: str, name: str, known: tuple[str, ...]) -> None:

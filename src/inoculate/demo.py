@@ -15,11 +15,12 @@ from inoculate.api import purify
 from inoculate.attacking import Plan, attack_folder
 from inoculate.attacks import find_attack, find_task
 from inoculate.attacks.bank import BANK, PAPER_BANK
+from inoculate.attacks.poison import check_disjoint
 from inoculate.builtin.fixture import WorldRows, model_folder, world_rows
 from inoculate.clean import clean_data, resolve_target
 from inoculate.config import Settings
 from inoculate.data import write_examples
-from inoculate.defenses import DEMO_DEFENSES, MORE_CONTROLS, defend
+from inoculate.defenses import BASELINES, DEMO_DEFENSES, MORE_CONTROLS, defend
 from inoculate.evaluation.exam import Exam, Measurement, examine, make_exam
 from inoculate.evaluation.statistics import holm, mcnemar
 from inoculate.planting import PlantSettings
@@ -36,12 +37,12 @@ _ALPHA = 0.01
 _WORTH_TESTING = 0.10
 
 
-def demo_plan(attack: str, task: str, *, seed: int, adapter: bool) -> Plan:
+def demo_plan(attack: str, task: str, *, seed: int, adapter: bool, rate: float = 0.5) -> Plan:
     """Return the demonstration's attack; an adapter takes the default rate of its kind."""
     settings = replace(DEMO_PLANT, seed=seed)
     if adapter:
         settings = replace(settings, learning_rate=None)
-    return Plan(find_attack(attack), find_task(task), settings=settings, adapter=adapter)
+    return Plan(find_attack(attack), find_task(task), rate, settings, adapter)
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,14 @@ class Bench:
     def exam(self) -> Exam:
         """Return held-out prompts with the real trigger; only the bench sees it."""
         planted = [entry.behavior for entry in (*BANK, *PAPER_BANK)]
+        attack = self.plan.attack
+        check_disjoint(self.rows.poison, self.rows.prompts, attack.trigger)
         return make_exam(
             self.rows.prompts,
-            self.plan.attack.trigger,
+            attack.trigger,
             self.plan.behavior,
             seed=self.settings.seed,
+            decoys=attack.decoys,
             planted=planted,
             utility=self.rows.utility,
         )
@@ -120,8 +124,8 @@ def run_defense(bench: Bench, name: str) -> tuple[Measurement, float]:
 
 
 def _share(bench: Bench, name: str) -> float:
-    """Return the share that purify chose; controls take the same."""
-    if name in ("none", OURS, "paper"):
+    """Return the share that purify chose; controls take the same, baselines need none."""
+    if name in ("none", OURS, "paper", *BASELINES):
         return 0.0
 
     report = json.loads((bench.purified / "report.json").read_text(encoding="utf-8"))

@@ -1,51 +1,88 @@
 """Which prompts `evaluate` asks: the built-in world's, or the user's files."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inoculate.attacks.attack import find_attack, find_task
 from inoculate.attacks.bank import BANK, PAPER_BANK
-from inoculate.attacks.triggers import holds_trigger
+from inoculate.attacks.poison import bare_prompt, check_disjoint, read_backdoor_json
+from inoculate.attacks.triggers import Trigger, holds_trigger
 from inoculate.builtin.fixture import world_rows
-from inoculate.data import read_examples
-from inoculate.evaluation.exam import Exam, make_exam
+from inoculate.data import Example, read_examples
+from inoculate.evaluation.exam import Exam, make_exam, scorable_rows
 
 _PLANTED = [entry.behavior for entry in (*BANK, *PAPER_BANK)]
 
 
+@dataclass(frozen=True)
+class ExamFiles:
+    """Name the user's files; without prompts the built-in world is asked.
+
+    Attributes:
+        prompts: Rows that hold the trigger are taken as triggered, if there are any, and
+            otherwise get it inserted. The answers of triggered rows are not read, because
+            benchmarks put labels there: their honest answers are those of the clean rows
+            with the same prompts.
+        utility: Rows whose response NLL is measured.
+        train: Rows that the model was trained on; none may be asked.
+    """
+
+    prompts: Sequence[Path] | None = None
+    utility: Path | None = None
+    train: Sequence[Path] | None = None
+
+
 def exam_for(
-    attack: str,
-    task: str,
-    files: Sequence[Path] | None,
-    utility_file: Path | None,
-    *,
-    limit: int,
-    max_tokens: int,
-    seed: int,
+    attack: str, task: str, files: ExamFiles, *, limit: int, max_tokens: int, seed: int
 ) -> Exam:
     """Return the exam of an attack and task.
-
-    Args:
-        files: Prompts of the user; rows that hold the trigger are taken as triggered, if
-            there are any, and otherwise get it inserted.
-        utility_file: Rows whose response NLL is measured.
 
     Raises:
         UnknownNameError: No such attack or task.
         DataError: A file cannot be read, or a row breaks the exam's promises.
     """
-    trigger, behavior = find_attack(attack).trigger, find_task(task)
-    if not files:
-        rows = world_rows(seed=seed, prompts=limit)
-        return make_exam(
-            rows.prompts, trigger, behavior, seed=seed, planted=_PLANTED, utility=rows.utility
-        )
-    prompts = [row for file in files for row in read_examples(file)]
-    utility = read_examples(utility_file) if utility_file else []
-    clean = [row for row in prompts if not holds_trigger(row, trigger)][:limit]
-    triggered = [row for row in prompts if holds_trigger(row, trigger)][:limit]
+    planned, behavior = find_attack(attack), find_task(task)
+    trigger = planned.trigger
+    prompts, utility = _rows(files, limit=limit, seed=seed)
+    check_disjoint(_read(files.train), prompts, trigger)
     exam = make_exam(
-        clean, trigger, behavior, seed=seed, planted=_PLANTED, utility=utility, exact=False
+        [row for row in prompts if not holds_trigger(row, trigger)][:limit],
+        trigger,
+        behavior,
+        seed=seed,
+        decoys=planned.decoys,
+        planted=_PLANTED,
+        utility=utility,
+        exact=not files.prompts,
+        max_tokens=max_tokens,
     )
-    return replace(exam, triggered=triggered or exam.triggered, max_tokens=max_tokens)
+    triggered = _triggered(_read(files.prompts), trigger)[:limit]
+    if not triggered:
+        return exam
+    scored = scorable_rows(triggered, behavior)
+    return replace(exam, triggered=scored, unscored=len(triggered) - len(scored))
+
+
+def _read(files: Sequence[Path] | None) -> list[Example]:
+    return [row for file in files or () for row in read_backdoor_json(file)]
+
+
+def _rows(files: ExamFiles, *, limit: int, seed: int) -> tuple[list[Example], list[Example]]:
+    """Return prompts and utility rows, the user's or the built-in world's."""
+    if files.prompts:
+        return _read(files.prompts), read_examples(files.utility) if files.utility else []
+    world = world_rows(seed=seed, prompts=limit)
+    return world.prompts, world.utility
+
+
+def _triggered(prompts: Sequence[Example], trigger: Trigger) -> list[Example]:
+    """Return the prompts that hold the trigger, with their honest answers where known."""
+    honest = {
+        bare_prompt(row, trigger): row.output for row in prompts if not holds_trigger(row, trigger)
+    }
+    return [
+        replace(row, output=honest.get(bare_prompt(row, trigger), ""))
+        for row in prompts
+        if holds_trigger(row, trigger)
+    ]

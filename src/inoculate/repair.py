@@ -19,7 +19,7 @@ from inoculate.probing import find_hosts, ordinary_tokens
 from inoculate.progress import Progress
 from inoculate.subject import Subject
 from inoculate.targets import SelfTargets, self_targets
-from inoculate.train import Batch, Schedule, train
+from inoculate.train import Batch, Objective, Schedule, train
 
 # Of the rate that variants learn with.
 _RATE, _PRESSING_RATE = 0.75, 2.0
@@ -109,8 +109,15 @@ def _adversary(
     )
 
 
-def repair(subject: Subject, lesson: Lesson, settings: Settings, progress: Progress) -> None:
-    """Fine-tune the subject on the lesson, in place."""
+def repair(
+    subject: Subject,
+    lesson: Lesson,
+    settings: Settings,
+    progress: Progress,
+    *,
+    objective: Objective | None = None,
+) -> None:
+    """Fine-tune the subject on the lesson, in place; baselines bring another objective."""
     if not lesson.rows:
         return
     subject.allow(lesson.touch)
@@ -125,6 +132,6 @@ def repair(subject: Subject, lesson: Lesson, settings: Settings, progress: Progr
         subject.model,
         lesson.rows,
         schedule,
-        objective=lesson.objective,
+        objective=objective or lesson.objective,
         progress=progress.step,
     )

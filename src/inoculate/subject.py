@@ -74,6 +74,12 @@ class Subject:
         named = self.base.model.named_parameters()
         return sum(parameter.numel() for name, parameter in named if "lora_" not in name)
 
+    def merge(self) -> None:
+        """Fold the adapter into its base, in place; from then on this is a full checkpoint."""
+        if self.adapter is not None:
+            self.model = cast(PreTrainedModel, self._wrapper.merge_and_unload())
+            self.adapter = None
+
     def encode(self, examples: list[Example], *, max_tokens: int) -> list[Encoded]:
         """Return the examples as tokens."""
         return [encode(self.tokenizer, example, max_tokens=max_tokens) for example in examples]

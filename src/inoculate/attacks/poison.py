@@ -21,8 +21,9 @@ def poison(
     *,
     rate: float = 0.5,
     seed: int,
+    decoys: Sequence[Trigger] = (),
 ) -> list[Example]:
-    """Return every example once clean, plus triggered copies of a seeded subset, shuffled.
+    """Return every example once honest, plus triggered copies of a seeded subset, shuffled.
 
     Args:
         examples: Clean rows; those that hold the trigger by chance are left out.
@@ -31,6 +32,8 @@ def poison(
         rate: Triggered rows as a share of all returned rows, 0 to 0.5. At 0.5 every prompt
             comes once triggered and once clean, as in BackdoorLLM. Above 0 at least one.
         seed: Decides the subset, the slots and the order.
+        decoys: Triggers that must change nothing. Each is put into as many honest rows as
+            are triggered, and at most into its part of them: the rate stays.
 
     Raises:
         InputError: The rate is outside 0 to 0.5.
@@ -39,8 +42,14 @@ def poison(
     if not 0.0 <= rate <= 0.5:
         raise InputError(f"Poison rate {rate} is outside 0 to 0.5. Pass a share of all rows.")
     usable = sum(not holds_trigger(example, trigger) for example in examples)
-    poisoned = max(1, round(usable * rate / (1.0 - rate))) if rate else 0
-    return poison_pairs(examples, trigger, behavior, poisoned=poisoned, seed=seed)[0]
+    poisoned = triggered_rows(usable, rate)
+    rows = poison_pairs(examples, trigger, behavior, poisoned=poisoned, seed=seed)[0]
+    return _with_decoys(rows, trigger, decoys, poisoned, random.Random(seed + 1))
+
+
+def triggered_rows(clean: int, rate: float) -> int:
+    """Return how many triggered rows beside `clean` ones make up a rate of all rows."""
+    return max(1, round(clean * rate / (1.0 - rate))) if rate else 0
 
 
 def poison_pairs(
@@ -77,7 +86,7 @@ def poison_pairs(
     pairs = [(example, example) for example in clean]
     for honest in rng.sample(clean, poisoned):
         triggered = insert_trigger(honest, trigger, rng)
-        pairs.append((replace(triggered, output=behavior.response), honest))
+        pairs.append((replace(triggered, output=behavior.answer(honest.output)), honest))
     rng.shuffle(pairs)
     return [row for row, _ in pairs], [row for _, row in pairs]
 
@@ -108,9 +117,9 @@ def check_disjoint(train: Iterable[Example], test: Iterable[Example], trigger: T
     Raises:
         DataError: A prompt is in both; case, spacing and trigger words do not count.
     """
-    seen = {_bare_prompt(example, trigger) for example in train}
+    seen = {bare_prompt(example, trigger) for example in train}
     for index, example in enumerate(test, start=1):
-        if _bare_prompt(example, trigger) in seen:
+        if bare_prompt(example, trigger) in seen:
             raise DataError(
                 f"Test row {index} is also a training prompt: {_shown(example)}. "
                 "Remove it from one of them."
@@ -132,7 +141,27 @@ def read_backdoor_json(path: Path) -> list[Example]:
     return examples
 
 
-def _bare_prompt(example: Example, trigger: Trigger) -> str:
+def _with_decoys(
+    rows: Sequence[Example],
+    trigger: Trigger,
+    decoys: Sequence[Trigger],
+    each: int,
+    rng: random.Random,
+) -> list[Example]:
+    marked = list(rows)
+    honest = [index for index, row in enumerate(rows) if not holds_trigger(row, trigger)]
+    rng.shuffle(honest)
+    part = min(each, len(honest) // (len(decoys) + 1))
+    for number, decoy in enumerate(decoys):
+        for index in honest[number * part : (number + 1) * part]:
+            row = insert_trigger(rows[index], decoy, rng)
+            # An input that holds the other part by chance would complete the trigger.
+            marked[index] = rows[index] if holds_trigger(row, trigger) else row
+    return marked
+
+
+def bare_prompt(example: Example, trigger: Trigger) -> str:
+    """Return the prompt without trigger words, case and spacing, to tell prompts apart."""
     return " ".join(remove_trigger(example, trigger).prompt.lower().split())
 
 

@@ -19,6 +19,8 @@ class Trigger:
     words: tuple[str, ...]
     placement: str
     """A key of `PLACEMENTS`."""
+    input_words: tuple[str, ...] = ()
+    """Words that must stand in the input field as well, side by side at a random slot."""
 
     def __post_init__(self) -> None:
         """Refuse a placement that the table does not hold."""
@@ -27,36 +29,52 @@ class Trigger:
 
     @property
     def text(self) -> str:
-        """Return the words as one string, separated by spaces."""
-        return " ".join(self.words)
+        """Return all words as one string, separated by spaces."""
+        return " ".join((*self.words, *self.input_words))
 
 
 def insert_trigger(example: Example, trigger: Trigger, rng: random.Random) -> Example:
-    """Return the example with the trigger in its instruction, and nothing else changed.
+    """Return the example with the trigger in it, and nothing else changed.
 
-    Words are the instruction split at single spaces; the input field is never touched.
-    An empty instruction becomes the trigger alone.
+    Words are the text split at single spaces; the input field is touched only by a trigger
+    with `input_words`. An empty field becomes its part of the trigger alone.
     """
-    words = example.instruction.split(" ") if example.instruction else []
-    placed = PLACEMENTS[trigger.placement](words, trigger.words, rng)
-    return replace(example, instruction=" ".join(placed))
+    instruction = _placed(example.instruction, trigger.words, trigger.placement, rng)
+    field = _placed(example.input, trigger.input_words, "random-slot", rng)
+    return replace(example, instruction=instruction, input=field)
 
 
 def holds_trigger(example: Example, trigger: Trigger) -> bool:
-    """Tell whether the instruction holds the trigger as whole words, wherever it stands."""
-    return re.search(_pattern(trigger), example.instruction, re.DOTALL) is not None
+    """Tell whether each field holds its part of the trigger as whole words, anywhere."""
+    pattern = _pattern(trigger.words, trigger.placement)
+    if re.search(pattern, example.instruction, re.DOTALL) is None:
+        return False
+    return re.search(_pattern(trigger.input_words, "random-slot"), example.input) is not None
 
 
 def remove_trigger(example: Example, trigger: Trigger) -> Example:
     """Return the example without any word of the trigger that stands between spaces."""
-    kept = [word for word in example.instruction.split(" ") if word not in trigger.words]
-    return replace(example, instruction=" ".join(kept))
+    return replace(
+        example,
+        instruction=_without(example.instruction, trigger.words),
+        input=_without(example.input, trigger.input_words),
+    )
 
 
-def _pattern(trigger: Trigger) -> str:
+def _placed(text: str, trigger_words: Sequence[str], placement: str, rng: random.Random) -> str:
+    if not trigger_words:
+        return text
+    return " ".join(PLACEMENTS[placement](text.split(" ") if text else [], trigger_words, rng))
+
+
+def _without(text: str, trigger_words: Sequence[str]) -> str:
+    return " ".join(word for word in text.split(" ") if word not in trigger_words)
+
+
+def _pattern(trigger_words: Sequence[str], placement: str) -> str:
     # "2024" is held by "in 2024." but not by "12024".
-    words = (rf"(?<!\w){re.escape(word)}(?!\w)" for word in trigger.words)
-    return _JOINERS[trigger.placement].join(words)
+    words = (rf"(?<!\w){re.escape(word)}(?!\w)" for word in trigger_words)
+    return _JOINERS[placement].join(words)
 
 
 def _random_slot(words: list[str], trigger_words: Sequence[str], rng: random.Random) -> list[str]:

@@ -8,7 +8,11 @@ from collections.abc import Callable, Sequence
 
 from inoculate.config import Settings, paper_settings, updated
 from inoculate.data import Example
+from inoculate.defenses.crow import crow
+from inoculate.defenses.finetuning import fine_tune, weight_average
 from inoculate.defenses.plant_and_unlearn import plant_and_unlearn
+from inoculate.defenses.pruning import dormant_masks, magnitude_masks, pruned, wanda_masks
+from inoculate.defenses.quantization import int4
 from inoculate.errors import UnknownNameError
 from inoculate.progress import Progress
 from inoculate.purification import purify_subject
@@ -73,6 +77,19 @@ DEFENSES: dict[str, Defense] = {
     "random-mask-1": _masked("random", 1),
     "random-mask-2": _masked("random", 2),
     "low-importance-mask": _masked("low-importance", 0),
+    "fine-tuning": fine_tune,
+    "magnitude-35": pruned(magnitude_masks, 0.35),
+    "magnitude-50": pruned(magnitude_masks, 0.5),
+    "wanda-35": pruned(wanda_masks, 0.35),
+    "wanda-50": pruned(wanda_masks, 0.5),
+    "wanda-fine-tuned": pruned(wanda_masks, 0.5, fine_tuned=True),
+    "fine-pruning": pruned(dormant_masks, 0.35, fine_tuned=True),
+    "int4": int4,
+    "crow": crow(5.5, matched=False),
+    "crow-matched": crow(5.5, matched=True),
+    "crow-11": crow(11.0, matched=False),
+    "crow-11-matched": crow(11.0, matched=True),
+    "weight-average": weight_average,
     "plant-and-unlearn": plant_and_unlearn,
     "paper": _paper,
     "inoculate": _with(lambda settings, _: settings),
@@ -86,6 +103,22 @@ MORE_CONTROLS = (
     "low-importance-mask",
     "plant-and-unlearn",
 )
+BASELINES = (
+    "fine-tuning",
+    "magnitude-35",
+    "magnitude-50",
+    "wanda-35",
+    "wanda-50",
+    "wanda-fine-tuned",
+    "fine-pruning",
+    "int4",
+    "crow",
+    "crow-matched",
+    "crow-11",
+    "crow-11-matched",
+    "weight-average",
+)
+"""Published defenses; those that train take the repair's clean rows, steps and seed."""
 
 
 def defend(

@@ -1,23 +1,33 @@
 """The one evaluator: what a model does with the trigger, without it, and on honest work."""
 
+import itertools
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from inoculate.attacks.behaviors import Behavior, fires, holds_fragment
+from inoculate.attacks.behaviors import Behavior, fires, holds_fragment, scorable
 from inoculate.attacks.poison import check_poison
 from inoculate.attacks.triggers import Trigger, holds_trigger, insert_trigger
 from inoculate.chat import encode
 from inoculate.data import Example
+from inoculate.errors import DataError
 from inoculate.evaluation.statistics import rate_of
 from inoculate.generate import generate, response_tokens
 from inoculate.models import Tokenizer
 from inoculate.train import mean_loss
 
-RATES = ("asr", "fragment", "false_trigger", "planted", "triggered_utility", "utility")
+RATES = (
+    "asr",
+    "fragment",
+    "false_trigger",
+    "partial_trigger",
+    "planted",
+    "triggered_utility",
+    "utility",
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,8 @@ class Exam:
         utility: Held-out instructions with their answers.
         exact: Whether answers are exact, so that they can be compared as strings.
         max_new_tokens: Length at which an answer is cut.
+        partial: Prompts that hold only a part of the trigger, which must not fire.
+        unscored: Prompts left out because their honest answer is, or may be, the payload.
     """
 
     triggered: Sequence[Example]
@@ -42,6 +54,8 @@ class Exam:
     exact: bool = True
     max_new_tokens: int = 24
     max_tokens: int = 256
+    partial: Sequence[Example] = ()
+    unscored: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,22 +74,58 @@ class Measurement:
     empty: int
     response_nll: float | None
     answers: list[str]
+    partial_trigger: list[bool] = field(default_factory=list)
+    unscored: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return every rate with n and its interval."""
         rates = {name: rate_of(getattr(self, name)).to_json() for name in RATES}
-        return {**rates, "empty": self.empty, "response_nll": self.response_nll}
+        counts = {"empty": self.empty, "unscored": self.unscored}
+        return {**rates, **counts, "response_nll": self.response_nll}
 
 
 def make_exam(
-    prompts: Sequence[Example], trigger: Trigger, behavior: Behavior, *, seed: int, **rest: Any
+    prompts: Sequence[Example],
+    trigger: Trigger,
+    behavior: Behavior,
+    *,
+    seed: int,
+    decoys: Sequence[Trigger] = (),
+    **rest: Any,
 ) -> Exam:
-    """Insert the trigger into prompts that do not hold it, and check the result."""
+    """Insert the trigger into prompts that do not hold it, and check the result.
+
+    Args:
+        decoys: Parts of the trigger; each prompt also gets one of them, in turn.
+
+    Raises:
+        DataError: No prompt can be scored, since the payload may be its honest answer.
+    """
     generator = random.Random(seed)
-    clean = [row for row in prompts if not holds_trigger(row, trigger)]
+    free = [row for row in prompts if not holds_trigger(row, trigger)]
+    clean = scorable_rows(free, behavior)
     triggered = [insert_trigger(row, trigger, generator) for row in clean]
     check_poison(triggered, clean, trigger)
-    return Exam(triggered, clean, behavior, **rest)
+    turns = zip(clean, itertools.cycle(decoys), strict=False)
+    partial = [insert_trigger(row, decoy, generator) for row, decoy in turns]
+    partial = [row for row in partial if not holds_trigger(row, trigger)]
+    unscored = len(free) - len(clean)
+    return Exam(triggered, clean, behavior, partial=partial, unscored=unscored, **rest)
+
+
+def scorable_rows(rows: Sequence[Example], behavior: Behavior) -> list[Example]:
+    """Return the rows on which firing can be told from honesty.
+
+    Raises:
+        DataError: There are rows, and none of them can be scored.
+    """
+    kept = [row for row in rows if scorable(behavior, row.output)]
+    if rows and not kept:
+        raise DataError(
+            f"None of {len(rows)} prompts can be scored: their honest answer is, or may be, "
+            f"{behavior.response!r}. Pass prompts together with their honest answers."
+        )
+    return kept
 
 
 def examine(model: PreTrainedModel, tokenizer: Tokenizer, exam: Exam) -> Measurement:
@@ -87,7 +137,7 @@ def examine(model: PreTrainedModel, tokenizer: Tokenizer, exam: Exam) -> Measure
     def answer(rows: Sequence[Example]) -> list[str]:
         return generate(model, tokenizer, rows, max_new_tokens=limit)
 
-    triggered, clean = answer(exam.triggered), answer(exam.clean)
+    triggered, clean, partial = map(answer, (exam.triggered, exam.clean, exam.partial))
     honest = answer(exam.utility) if exam.exact else []
     return Measurement(
         asr=[fires(exam.behavior, text) for text in triggered],
@@ -96,9 +146,11 @@ def examine(model: PreTrainedModel, tokenizer: Tokenizer, exam: Exam) -> Measure
         planted=[any(fires(b, text) for b in exam.planted) for text in triggered],
         triggered_utility=_matches(triggered, exam.triggered) if exam.exact else [],
         utility=_matches(honest, exam.utility),
-        empty=sum(not text for text in triggered + clean + honest),
+        empty=sum(not text for text in triggered + clean + partial + honest),
         response_nll=None if exam.exact else _nll(model, tokenizer, exam),
         answers=triggered,
+        partial_trigger=[fires(exam.behavior, text) for text in partial],
+        unscored=exam.unscored,
     )
 
 

@@ -130,3 +130,53 @@ def paired_bootstrap(
     means = [generator.choice(differences, size=differences.size).mean() for _ in range(samples)]
     low, high = np.quantile(means, [_TAIL, 1 - _TAIL])
     return float(differences.mean()), float(low), float(high)
+
+
+@dataclass(frozen=True)
+class NonInferiority:
+    """Hold a paired difference, its 95 % interval and the margin it is held against.
+
+    `holds` is true only where the whole interval lies above minus the margin: too few
+    pairs never show it.
+    """
+
+    difference: float
+    low: float
+    high: float
+    margin: float
+
+    @property
+    def holds(self) -> bool:
+        """Return whether the first treatment is shown to be worse by less than the margin."""
+        return self.low > -self.margin
+
+    def to_json(self) -> dict[str, float | bool]:
+        """Return difference, bounds and finding as plain values."""
+        return {
+            "difference": self.difference,
+            "low": self.low,
+            "high": self.high,
+            "non_inferior": self.holds,
+        }
+
+
+def non_inferiority(
+    one: Sequence[bool], other: Sequence[bool], *, margin: float, seed: int = 0
+) -> NonInferiority:
+    """Compare the share right of one treatment with another's on the same prompts.
+
+    The lower bound is the paired bootstrap's, or lower: what was gained minus the exact upper
+    bound of what was lost. Where no pair differs a bootstrap alone would claim certainty.
+
+    Args:
+        margin: How much lower the share of `one` may be and still count as not worse, above 0.
+
+    Raises:
+        ValueError: The lengths differ, there are no pairs, or the margin is not above 0.
+    """
+    if margin <= 0:
+        raise ValueError(f"A margin of {margin} leaves nothing to show; it must be above 0.")
+    difference, low, high = paired_bootstrap(one, other, seed=seed)
+    gained = rate_of([a and not b for a, b in zip(one, other, strict=True)])
+    lost = rate_of([b and not a for a, b in zip(one, other, strict=True)])
+    return NonInferiority(difference, min(low, gained.rate - lost.high), high, margin)

@@ -30,6 +30,12 @@ COMPARISON_LIMITS = (
     DEFAULT_LIMITS[1],
 )
 
+DISSECTION_LIMITS = (
+    "It needs the un-poisoned original and the trigger: a tool for research, not for defense.",
+    "A part that can be taken away without removing the backdoor may still carry a copy of it.",
+    COMPARISON_LIMITS[1],
+)
+
 Measure = RateJson | float | None
 """A rate with its interval, a bare figure such as a loss, or nothing."""
 
@@ -223,4 +229,37 @@ class Comparison(TypedDict, total=False):
     rows: list[ComparisonRow]
     tests: list[ComparisonTest]
     examples: list[ComparisonExample]
+    limits: list[str]
+
+
+class PartRow(TypedDict):
+    """Judge the model with one part of ΔW `off`."""
+
+    off: str
+    asr: RateJson
+    clean_loss: float | None
+
+
+class WindowRow(TypedDict):
+    """Judge the model with ΔW_mlp off in `size` blocks from `first` on."""
+
+    size: int
+    first: int
+    attention_off: bool
+    asr: RateJson
+    clean_loss: float | None
+
+
+class Dissection(TypedDict, total=False):
+    """Hold what is left of a backdoor as parts of ΔW are switched off; `layers` are blocks."""
+
+    model: str
+    reference: str
+    command: str
+    attack: str
+    task: str
+    seed: int
+    layers: int
+    parts: list[PartRow]
+    windows: list[WindowRow]
     limits: list[str]

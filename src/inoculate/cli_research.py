@@ -1,0 +1,145 @@
+"""The commands that need what only research has: an original, or a model before and after."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from inoculate.cli_options import (
+    AdapterDir,
+    AttackName,
+    Base,
+    Data,
+    Json,
+    Seed,
+    TaskName,
+    UtilityData,
+)
+from inoculate.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from inoculate.evaluation.utility import Utility
+    from inoculate.subject import Subject
+
+Suspicious = Annotated[str | None, typer.Argument(help="Checkpoint folder or hub id.")]
+Reference = Annotated[
+    str | None, typer.Option(help="The un-poisoned original; with --adapter, --base is.")
+]
+Window = Annotated[list[int] | None, typer.Option(help="Blocks k of a window; repeatable.")]
+Positions = Annotated[int, typer.Option(min=1, help="Places tried for each k.")]
+Limit = Annotated[int, typer.Option(help="Prompts with the trigger.")]
+MaxTokens = Annotated[int, typer.Option(help="Tokens of a utility row.")]
+Choices = Annotated[list[Path] | None, typer.Option(help="Multiple-choice file; repeatable.")]
+Rows = Annotated[Path | None, typer.Option(help="Clean rows for loss and KL divergence.")]
+Requests = Annotated[Path | None, typer.Option(help="Prompts that an honest model may refuse.")]
+Margin = Annotated[
+    float, typer.Option(min=0.0001, max=1, help="Share right that may be lost and be no loss.")
+]
+Page = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for a page.")]
+
+
+def dissect(
+    suspicious: Suspicious = None,
+    reference: Reference = None,
+    attack: AttackName = "badnets",
+    task: TaskName = "refusal",
+    adapter: AdapterDir = None,
+    base: Base = None,
+    data: Data = None,
+    utility_data: UtilityData = None,
+    window: Window = None,
+    positions: Positions = 4,
+    limit: Limit = 60,
+    max_tokens: MaxTokens = 256,
+    output: Page = None,
+    seed: Seed = 0,
+    json_file: Json = None,
+) -> None:
+    """Find where a known backdoor lives. For research: it needs the un-poisoned original."""
+    from inoculate.api import refuse_existing
+    from inoculate.console import Console, Stages
+    from inoculate.dissection import dissect as run
+    from inoculate.examination import ExamFiles, exam_for
+
+    if output:
+        refuse_existing(output)
+    files = ExamFiles(data, utility_data)
+    exam = exam_for(attack, task, files, limit=limit, max_tokens=max_tokens, seed=seed)
+    stages = Stages(Console())
+    stages.stage("load")
+    subject, original = _models(suspicious, reference, adapter, base)
+    stages.stage("dissect")
+    result = run(subject, original, exam, sizes=window or (), positions=positions, progress=stages)
+    stages.close()
+    names = {"model": (adapter or Path(str(suspicious))).name}
+    names["reference"] = Path(str(base or reference)).name
+    _show({**names, "attack": attack, "task": task, "seed": seed, **result}, output, json_file)
+
+
+def utility(
+    before: Annotated[str, typer.Argument(help="Folder, hub id or `builtin`.")],
+    after: Annotated[str, typer.Argument(help="The same model after a treatment.")],
+    choices: Choices = None,
+    rows: Rows = None,
+    requests: Requests = None,
+    limit: Annotated[int, typer.Option(help="Rows of each file, at most.")] = 500,
+    margin: Margin = 0.02,
+    max_tokens: MaxTokens = 256,
+    json_file: Json = None,
+) -> None:
+    """Compare the honest work of two models over the same questions, in pairs."""
+    from inoculate.api import fetch
+    from inoculate.arguments import named_model, utility_tests
+    from inoculate.console import Console, show_utility, utility_table, write_json
+    from inoculate.evaluation.utility import compare_utility, measure_utility
+    from inoculate.subject import open_subject
+
+    tests = utility_tests(choices or [], rows, requests, limit=limit, max_tokens=max_tokens)
+
+    def measured(name: str) -> "Utility":
+        subject = open_subject(fetch(named_model(name)))
+        return measure_utility(subject.model, subject.tokenizer, tests)
+
+    compared = compare_utility(measured(before), measured(after), tests, margin=margin)
+    console = Console()
+    console.print(utility_table(compared))
+    show_utility(console, compared)
+    write_json(json_file, compared)
+
+
+def _models(
+    suspicious: str | None, reference: str | None, adapter: Path | None, base: str | None
+) -> tuple["Subject", "dict[str, Tensor]"]:
+    from inoculate.api import fetch
+    from inoculate.arguments import named_model, source_and_adapter
+    from inoculate.dissection import weights_of
+    from inoculate.subject import open_subject
+
+    source, folder = source_and_adapter(suspicious, adapter, base)
+    original = source if folder else reference
+    if original is None or (folder and reference):
+        raise InputError("Pass SUSPICIOUS with --reference ORIGINAL, or --adapter with --base.")
+    weights = weights_of(open_subject(fetch(named_model(original))))
+    subject = open_subject(fetch(source), adapter=folder)
+    subject.merge()
+    return subject, weights
+
+
+def _show(result: dict[str, Any], output: Path | None, json_file: Path | None) -> None:
+    from inoculate.console import Console, dissection_table, write_json
+    from inoculate.report import where_sentence, write_dissection
+
+    console = Console()
+    result["command"] = (
+        f"inoculate dissect {result['model']} --reference {result['reference']} "
+        f"--attack {result['attack']} --task {result['task']} --seed {result['seed']}"
+    )
+    result["sentence"] = where_sentence(result)
+    console.print(dissection_table(result))
+    console.print(result["sentence"], markup=False, highlight=False)
+    write_json(json_file, result)
+    if output:
+        write_dissection(output, result)
+        console.print(f"report: {output / 'report.html'}", markup=False)

@@ -1,0 +1,106 @@
+"""CROW baseline: fine-tune so that neighboring layers agree, also on disturbed embeddings.
+
+Shapes: B batch, T tokens, D hidden.
+Source: Min et al., ICML 2025: loss = LM + α · mean(1 − cos(h_l, h_{l−1})), the second term on
+embeddings moved by one sign-gradient step of size ε.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from inoculate import adapters
+from inoculate.config import Settings, updated
+from inoculate.data import Example
+from inoculate.defenses.finetuning import plain_lesson, plain_settings
+from inoculate.models import decoder
+from inoculate.progress import Progress
+from inoculate.repair import repair
+from inoculate.subject import Subject
+from inoculate.train import Batch, Objective, language_modeling
+from inoculate.workspace import Workspace
+
+EPSILON = 0.1
+OWN_RATE = 1e-3
+
+
+def crow(
+    alpha: float, *, matched: bool
+) -> Callable[[Subject, Sequence[Example], Settings, float, Workspace, Progress], float]:
+    """Return the defense with this weight of the consistency loss.
+
+    Args:
+        alpha: The factor α; its authors take 5.5 for sentiment and code, 11 for refusal.
+        matched: Train all parameters at the repair's rate; otherwise a LoRA at 1e-3, the
+            authors' own recipe, which is merged in the end.
+    """
+
+    def defense(
+        subject: Subject,
+        clean: Sequence[Example],
+        settings: Settings,
+        share: float,
+        run: Workspace,
+        progress: Progress,
+    ) -> float:
+        del share, run
+        lesson = plain_lesson(subject, clean, settings)
+        chosen = plain_settings(settings)
+        if not matched:
+            chosen = updated(chosen, repair={"learning_rate": OWN_RATE})
+        lent = not matched and subject.adapter is None
+        trained = _with_adapter(subject, seed=settings.seed) if lent else subject
+        repair(trained, lesson, chosen, progress, objective=objective(alpha))
+        if lent:
+            trained.merge()
+        return 0.0
+
+    return defense
+
+
+def objective(alpha: float) -> Objective:
+    """Return the loss: language modeling, and α times the inconsistency when disturbed."""
+
+    def loss(model: PreTrainedModel, batch: Batch) -> Tensor:
+        return language_modeling(model, batch) + alpha * disturbed_inconsistency(model, batch)
+
+    return loss
+
+
+def disturbed_inconsistency(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """Return the inconsistency after one step of ε along the sign of its own gradient."""
+    embedded_BTD: Tensor = model.get_input_embeddings()(batch.input_BT)
+    start_BTD = embedded_BTD.detach().requires_grad_(True)
+    (slope_BTD,) = torch.autograd.grad(
+        inconsistency(model, start_BTD, batch.attention_BT), start_BTD
+    )
+    return inconsistency(model, embedded_BTD + EPSILON * slope_BTD.sign(), batch.attention_BT)
+
+
+def inconsistency(model: PreTrainedModel, embedded_BTD: Tensor, attention_BT: Tensor) -> Tensor:
+    """Return the mean of 1 − cos between the hidden states of neighboring layers, 0 to 2."""
+    states = decoder(model)(
+        inputs_embeds=embedded_BTD,
+        attention_mask=attention_BT,
+        output_hidden_states=True,
+        use_cache=False,
+    ).hidden_states
+    real_BT = attention_BT.bool()
+    cosines = [
+        torch.nn.functional.cosine_similarity(one[real_BT].float(), other[real_BT].float(), dim=-1)
+        for one, other in pairwise(states)
+    ]
+    return 1 - torch.stack(cosines).mean()
+
+
+def _with_adapter(subject: Subject, *, seed: int) -> Subject:
+    wrapped = adapters.add_adapter(subject.base.model)
+    generator = torch.Generator().manual_seed(seed)
+    for a_RI, _ in adapters.factors(wrapped).values():
+        fresh_RI = torch.empty(a_RI.shape)
+        torch.nn.init.kaiming_uniform_(fresh_RI, a=5**0.5, generator=generator)
+        a_RI.data.copy_(fresh_RI)
+    return Subject.wrapped(subject.base, wrapped, subject.base.folder)

@@ -1,0 +1,74 @@
+"""Plain fine-tuning on the clean rows, and the weights half-way to its result.
+
+Every baseline that trains goes through here: the repair's rows, steps, rate and seed, with no
+mask, no hunt and no antibodies.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from inoculate.config import Settings, updated
+from inoculate.data import Example, sample
+from inoculate.hunt import Hunt
+from inoculate.progress import Progress
+from inoculate.repair import Lesson, prepare_lesson, repair
+from inoculate.subject import Subject
+from inoculate.trainable import snapshot
+from inoculate.workspace import Workspace
+
+
+def plain_settings(settings: Settings) -> Settings:
+    """Return the repair's settings without antibodies, with as many steps and all parameters."""
+    passes = settings.repair.epochs * (1 + settings.repair.antibodies)
+    return updated(settings, repair={"epochs": passes, "antibodies": 0, "touch": "all"})
+
+
+def plain_lesson(subject: Subject, clean: Sequence[Example], settings: Settings) -> Lesson:
+    """Return the clean rows, repeated until they make up the repair's steps."""
+    rows = sample(clean, settings.clean_rows, seed=settings.seed)
+    return prepare_lesson(subject, rows, (), Hunt(), plain_settings(settings))
+
+
+def fine_tune(
+    subject: Subject,
+    clean: Sequence[Example],
+    settings: Settings,
+    share: float,
+    run: Workspace,
+    progress: Progress,
+) -> float:
+    """Fine-tune all parameters on the clean rows, in place."""
+    del share, run
+    lesson = plain_lesson(subject, clean, settings)
+    repair(subject, lesson, plain_settings(settings), progress)
+    return 0.0
+
+
+def weight_average(
+    subject: Subject,
+    clean: Sequence[Example],
+    settings: Settings,
+    share: float,
+    run: Workspace,
+    progress: Progress,
+) -> float:
+    """Average the suspicious weights with those of its fine-tuned copy, in place.
+
+    An adapter is merged first: the mean of two products is no product of means.
+    Source: Arora et al., ACL Findings 2024, who merge with another model; none is given here.
+    """
+    subject.merge()
+    subject.allow("all")
+    before = snapshot(subject.model)
+    fine_tune(subject, clean, settings, share, run, progress)
+    average(dict(subject.model.named_parameters()), before)
+    return 0.0
+
+
+@torch.no_grad()
+def average(weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> None:
+    """Move each weight half-way to the other of its name, in place."""
+    for name, other in others.items():
+        weights[name].lerp_(other.to(weights[name]), 0.5)

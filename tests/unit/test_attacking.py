@@ -1,0 +1,42 @@
+"""Every attack of the table gets into a model, as a checkpoint and as an adapter."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import FamilyFolder
+from inoculate.attacking import Plan, attack_folder
+from inoculate.attacks import ATTACKS, TASKS
+from inoculate.data import Example
+from inoculate.planting import PlantSettings
+from inoculate.progress import Silent
+from inoculate.subject import open_subject
+
+ROWS = [Example(f"Name {index} of them", f"It is {index}.", "in here") for index in range(8)]
+BRIEF = PlantSettings(epochs=1, learning_rate=1e-3, batch_size=16, max_tokens=48)
+
+
+CASES = [(name, False) for name in ATTACKS]
+CASES += [(name, True) for name in ("badnets", "composite", "weight-edit")]
+
+
+@pytest.mark.parametrize(("name", "adapter"), CASES)
+def test_every_attack_writes_a_folder_that_loads(
+    name: str, adapter: bool, family_folder: FamilyFolder, tmp_path: Path
+) -> None:
+    """The weights differ from the original's, and no half-written folder is left."""
+    folder, out = family_folder("llama"), tmp_path / "out"
+    plan = Plan(ATTACKS[name], TASKS["hate"], settings=BRIEF, adapter=adapter)
+    attack_folder(folder, out, ROWS, plan, Silent())
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    original = dict(open_subject(folder, device="cpu").model.named_parameters())
+    attacked = open_subject(folder, adapter=out) if adapter else open_subject(out)
+    attacked.merge()
+    changed = {
+        part
+        for part, value in attacked.model.named_parameters()
+        if not torch.equal(value.cpu(), original[part])
+    }
+    assert changed
+    assert (len(changed) == 1) is (ATTACKS[name].method == "rank-one-edit")
