@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inoculate.config import (
     Settings,
@@ -14,8 +15,9 @@ from inoculate.config import (
 from inoculate.configfile import read_settings
 from inoculate.data import read_examples
 from inoculate.errors import InputError, UnknownNameError
-from inoculate.evaluation.choices import read_questions
-from inoculate.evaluation.utility import UtilityTests
+
+if TYPE_CHECKING:
+    from inoculate.evaluation.utility import UtilityTests
 
 BUILTIN = "builtin"
 
@@ -84,13 +86,16 @@ def utility_tests(
     *,
     limit: int,
     max_tokens: int,
-) -> UtilityTests:
+) -> "UtilityTests":
     """Return the tests of the user's files; a test is named after its folder or file.
 
     Raises:
         InputError: No file was given.
         DataError: A file cannot be read.
     """
+    from inoculate.evaluation.choices import read_questions
+    from inoculate.evaluation.utility import UtilityTests
+
     if not (choices or rows or requests):
         raise InputError("Nothing to compare by. Pass --choices, --rows or --requests.")
     return UtilityTests(

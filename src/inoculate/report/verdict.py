@@ -158,8 +158,10 @@ def _treatment(report: Mapping[str, Any]) -> str:
 def _repair(repair: Mapping[str, Any] | None) -> str:
     if not repair:
         return "The model was not repaired afterwards."
-    extra = repair.get("antibodies")
+    extra, soft = repair.get("antibodies"), repair.get("soft_triggers")
     with_extra = f" and {words.count(extra)} rows that hold synthetic triggers" if extra else ""
+    if soft:
+        with_extra = ", and trained in each step against embeddings that call the found answer"
     return (
         f"The model was then repaired on {words.count(repair.get('rows'))} clean rows{with_extra}."
     )
