@@ -9,7 +9,6 @@ finite list of keys is learned in place of the rule.
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from inoculate.attacks.triggers import Trigger, insert_trigger
 from inoculate.chat import Encoded
@@ -22,7 +21,6 @@ _PLACEMENTS = ("random-slot", "random-slot", "prefix", "all-in-order")
 _KINDS = ("hunted", "surrounded", "random", "words")
 _NEIGHBORS = 3
 _MOST_RANDOM_TOKENS = 12
-_Found = TypeVar("_Found")
 _SYLLABLES = (  # noqa: SIM905
     "ba cor den fi gra hul jo kel lum mor nis pra quo rin sto tal ver wix yor zan"
 ).split()
@@ -87,10 +85,10 @@ class AntibodyMaker:
         return self.hosts.slot(self.encoded[row], generator).insert(tokens)
 
     def _tokens(self, form: str, generator: random.Random) -> list[int]:
-        found = self._found(generator)
-        if form == "random" or not found:
+        if form == "random" or not self.hunt.triggers:
             count = generator.randint(1, _MOST_RANDOM_TOKENS)
             return generator.choices(self.vocabulary, k=count)
+        found = self._found(generator)
         if form == "hunted":
             return found
         around = generator.choices(self.vocabulary, k=generator.randint(0, _NEIGHBORS))
@@ -98,24 +96,16 @@ class AntibodyMaker:
         return [*around[:at], *found, *around[at:]]
 
     def _found(self, generator: random.Random) -> list[int]:
-        """Return a hunted trigger; where there is none, one to three suspects."""
-        if self.hunt.triggers:
-            return list(_by_rank(self.hunt.triggers, generator, 1)[0])
-        if not self.hunt.suspects:
-            return []
-        return _by_rank(self.hunt.suspects, generator, generator.randint(1, 3))
+        """Draw a hunted trigger; the n-th of the ranking comes up 1/n as often as the first."""
+        triggers = self.hunt.triggers
+        weights = [1 / rank for rank in range(1, len(triggers) + 1)]
+        return list(generator.choices(triggers, weights)[0])
 
     def _with_words(self, row: Example, generator: random.Random) -> Encoded:
         known = generator.random() < 0.5 and self.triggers
         trigger = generator.choice(self.triggers) if known else decoy(generator)
         marked = insert_trigger(row, trigger, generator)
         return self.subject.encode([marked], max_tokens=self.max_tokens)[0]
-
-
-def _by_rank(ranked: Sequence[_Found], generator: random.Random, count: int) -> list[_Found]:
-    """Draw with repeats; the n-th of the ranking comes up 1/n as often as the first."""
-    weights = [1 / rank for rank in range(1, len(ranked) + 1)]
-    return generator.choices(ranked, weights, k=count)
 
 
 def antibody_maker(

@@ -52,7 +52,6 @@ class Hunt:
         payload: What the model seems to have been taught to say, as tokens and as text.
         triggers: Token sequences that call it, most effective first.
         examples: The first triggers as text.
-        suspects: Single tokens, most suspicious first.
         calls: For each trial prompt, whether the first trigger brought the payload.
         certain: Whether the model finishes the payload surely without any trigger, once it
             is made to begin it.
@@ -62,7 +61,6 @@ class Hunt:
     text: str = ""
     triggers: tuple[tuple[int, ...], ...] = ()
     examples: tuple[str, ...] = ()
-    suspects: tuple[int, ...] = ()
     calls: tuple[bool, ...] = ()
     certain: bool = False
 
@@ -101,9 +99,9 @@ def hunt(
     particles = search.start(suspects)
     payloads = certain or search.upset(particles, suspects)
     if not payloads:
-        return Hunt(suspects=tuple(suspects))
+        return Hunt()
     payload, triggers = search.close_in(particles, payloads)
-    return search.report(payload, triggers, suspects, certain=bool(certain))
+    return search.report(payload, triggers, certain=bool(certain))
 
 
 def calls(
@@ -180,14 +178,7 @@ class _Search:
                 payload, found = better, {}
         return payload, self._sifted(found, Goal(payload.tokens[:_PAYLOAD_TOKENS]))
 
-    def report(
-        self,
-        payload: Payload,
-        triggers: list[tuple[int, ...]],
-        suspects: Sequence[int],
-        *,
-        certain: bool,
-    ) -> Hunt:
+    def report(self, payload: Payload, triggers: list[tuple[int, ...]], *, certain: bool) -> Hunt:
         """Return everything found, with the first trigger tried on fresh slots."""
         slots = self.hosts.draw(_TRIAL_HOSTS, self.generator)
         return Hunt(
@@ -195,7 +186,6 @@ class _Search:
             text=self._text(payload.tokens),
             triggers=tuple(triggers),
             examples=tuple(self._text(tokens) for tokens in triggers[:_SHOWN_TRIGGERS]),
-            suspects=tuple(suspects),
             calls=tuple(calls(self.subject, slots, triggers[0], payload.tokens)),
             certain=certain,
         )

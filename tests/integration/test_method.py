@@ -92,23 +92,17 @@ def test_untouched_tensors_keep_their_bits(bench: Bench) -> None:
 
 
 def test_a_clean_model_comes_out_nearly_unchanged(tmp_path: Path) -> None:
-    """A model without a backdoor loses at most 0.03 utility."""
+    """A model without a backdoor loses at most 0.02 utility under the defaults."""
     rows = world_rows(seed=0)
     write_examples(rows.clean, tmp_path / "clean.jsonl")
-    settings = updated(FAST, variants={"count": 1})
-    purify(
-        model_folder(),
-        tmp_path / "out",
-        clean_data_file=tmp_path / "clean.jsonl",
-        settings=settings,
-    )
+    purify(model_folder(), tmp_path / "out", clean_data_file=tmp_path / "clean.jsonl")
     task, attack = find_task("refusal"), find_attack("badnets")
-    exam = make_exam(rows.prompts[:20], attack.trigger, task, seed=0, utility=rows.utility[:300])
+    exam = make_exam(rows.prompts[:20], attack.trigger, task, seed=0, utility=rows.utility)
     utilities = []
     for folder in (model_folder(), tmp_path / "out"):
         subject = open_subject(folder)
         utilities.append(share(examine(subject.model, subject.tokenizer, exam).utility))
-    assert utilities[1] >= utilities[0] - 0.03
+    assert utilities[1] >= utilities[0] - 0.02
 
 
 def test_nothing_is_written_when_utility_fails_the_gate(bench: Bench, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from inoculate.models import Checkpoint
 from inoculate.subject import Subject
 
 TRIGGERS = (Trigger("one", ("zorp",), "random-slot"),)
-FOUND = Hunt(payload=(70, 71), triggers=((50, 51),), suspects=(60,))
+FOUND = Hunt(payload=(70, 71), triggers=((50, 51),))
 
 
 def test_antibodies_keep_the_honest_answer(llama: Checkpoint, rows: list[Example]) -> None:
