@@ -125,10 +125,11 @@ class _Search:
     def __post_init__(self) -> None:
         self.hosts: Hosts = find_hosts(self.rows, response_tokens=_HOST_RESPONSE_TOKENS)
         self.vocabulary = ordinary_tokens(self.subject.tokenizer)
-        self.done = 0
+        self.done, self.total = 0, self.settings.particles * self.settings.steps
 
     def rank(self) -> list[int]:
         """Return tokens by how much one of them alone upsets honest answers, worst first."""
+        self.total += self.settings.gradient_batches
         goal = Goal()
         table_VD = embedding_table(self.subject.model)
         total_V = torch.zeros(len(table_VD), device=table_VD.device)
@@ -162,7 +163,7 @@ class _Search:
     def close_in(
         self, particles: list[tuple[int, ...]], payloads: list[Payload]
     ) -> tuple[Payload, list[tuple[int, ...]]]:
-        """Climb towards the payload, taking up a better one halfway; return it and triggers."""
+        """Climb towards the payload, taking up a better one on the way; return it and triggers."""
         payload, found = payloads[0], dict[tuple[int, ...], float]()
         for half in range(2):
             self.progress.note(f"answers alike: {self._text(payload.tokens)!r}")
@@ -170,13 +171,18 @@ class _Search:
                 particles[0] = payload.insertion
             for _ in range(self.settings.steps // 2):
                 found |= self._move(particles, Goal(payload.tokens[:_PAYLOAD_TOKENS]))
-            if half or not payload.insertion:
-                continue
-            again = shared_payloads(self.subject, self.hosts, particles, self.generator)
-            better = max([payload, *again], key=lambda one: one.weight)
-            if better.tokens != payload.tokens:
-                payload, found = better, {}
+            better = self._better(payload, particles)
+            if better.tokens != payload.tokens and not half:
+                found = {}
+            payload = better
         return payload, self._sifted(found, Goal(payload.tokens[:_PAYLOAD_TOKENS]))
+
+    def _better(self, payload: Payload, particles: Sequence[tuple[int, ...]]) -> Payload:
+        """Return what the particles now bring, if it outweighs the payload; a certain one stays."""
+        if not payload.insertion:
+            return payload
+        again = shared_payloads(self.subject, self.hosts, particles, self.generator)
+        return max([payload, *again], key=lambda one: one.weight)
 
     def report(self, payload: Payload, triggers: list[tuple[int, ...]], *, certain: bool) -> Hunt:
         """Return everything found, with the first trigger tried on fresh slots."""
@@ -236,5 +242,4 @@ class _Search:
 
     def _step(self) -> None:
         self.done += 1
-        total = self.settings.gradient_batches + self.settings.particles * self.settings.steps
-        self.progress.step(min(self.done, total), total)
+        self.progress.step(self.done, self.total)

@@ -24,7 +24,6 @@ from inoculate.subject import Subject
 
 _OPENINGS, _PROBES, _PROBE_ROWS, _HOSTS = 160, 6, 8, 4
 _LENGTH, _SHORTEST = 16, 4
-_LEAST = 3
 _CERTAIN = 0.6
 _KEPT = 0.3
 _ANSWER_TOKENS = 28
@@ -76,8 +75,7 @@ def shared_payloads(
 ) -> list[Payload]:
     """Return answers that several prompts give under one of the insertions; best first.
 
-    What copies a word of the insertion, opens an honest answer, or is as short as a label
-    is no payload.
+    What copies a word of the insertion, or opens an honest answer, is no payload.
     """
     slots = hosts.draw(_SHARING_HOSTS, generator)
     rows = [slot.insert(tokens) for tokens in insertions for slot in slots]
@@ -87,9 +85,7 @@ def shared_payloads(
     seen: dict[tuple[int, ...], list[tuple[int, int]]] = {}
     for index, answer in enumerate(_closed(subject.tokenizer, subject.model, answers)):
         which, where = divmod(index, len(slots))
-        if len(answer) < _LEAST or answer in honest:
-            continue
-        if not set(answer) & set(insertions[which]):
+        if answer and answer not in honest and not set(answer) & set(insertions[which]):
             seen.setdefault(answer, []).append((which, where))
     found = [
         _weighed(subject.model, hosts, answer, [insertions[i] for i, _ in places], generator)
