@@ -103,8 +103,10 @@ def measure(subject: Subject, out: Path) -> dict[str, Any]:
     return {**result.to_json(), **figures, "flags": result.asr, "answers": result.answers}
 
 
-def cell(attacked: Path, out: Path, name: str, settings: Settings) -> dict[str, Any]:
-    """Apply one defense to the attacked model and measure it."""
+def cell(
+    attacked: Path, out: Path, name: str, settings: Settings, share: float | None
+) -> dict[str, Any]:
+    """Apply one defense to the attacked model and measure it; `share` is that of random masks."""
     run, started = Workspace(out / "run"), time.perf_counter()
     if name == "original":
         subject = open_subject(attacked)
@@ -116,9 +118,9 @@ def cell(attacked: Path, out: Path, name: str, settings: Settings) -> dict[str, 
     else:
         subject = open_subject(attacked)
         clean = clean_data(subject, None, settings, run, Lines())
-        share = share_of(out)
+        masked = share_of(out) if share is None else share
         chosen = resolve_target(settings, clean)
-        defend(name, subject, clean.rows, chosen, share=share, run=run, progress=Lines())
+        defend(name, subject, clean.rows, chosen, share=masked, run=run, progress=Lines())
     seconds = time.perf_counter() - started
     return {"defense": name, "seconds": seconds, **measure(subject, out)}
 
@@ -154,6 +156,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("defenses", nargs="*")
     parser.add_argument("--canary", default="fennimore", help="name in the choosing set")
+    parser.add_argument("--share", type=float, help="of a control's mask; default: purify's own")
     parser.add_argument("--config", type=Path, help="settings file; default: the defaults")
     arguments = parser.parse_args()
     out: Path = arguments.out
@@ -169,9 +172,9 @@ def main() -> None:
         settings = read_settings(arguments.config) if arguments.config else Settings()
         for name in arguments.defenses:
             folder = arguments.source if name == "original" else out / "attacked"
-            key = [name, settings.model_dump(), asdict(SETTINGS)]
+            key = [name, settings.model_dump(), asdict(SETTINGS), arguments.share]
             result = Workspace(out / "cells").record(
-                name, key, lambda f=folder, n=name: cell(f, out, n, settings)
+                name, key, lambda f=folder, n=name: cell(f, out, n, settings, arguments.share)
             )
             print(json.dumps({k: v for k, v in result.items() if k not in ("flags", "answers")}))
 
