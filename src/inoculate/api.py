@@ -190,8 +190,8 @@ def _repair_facts(found: Hunt, rows: int, settings: Settings) -> dict[str, Any]:
     chosen = settings.repair
     return {
         "rows": rows,
-        "antibodies": 0 if found.certain else rows * chosen.antibodies * chosen.epochs,
-        "soft_triggers": chosen.soft_triggers if found.certain else 0,
+        "antibodies": 0 if found.pressing else rows * chosen.antibodies * chosen.epochs,
+        "soft_triggers": chosen.soft_triggers if found.pressing else 0,
         "trained": trained_part(found, settings),
     }
 

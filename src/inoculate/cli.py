@@ -1,6 +1,7 @@
 """The command line: parse, call, show."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -252,6 +253,8 @@ app.command()(utility)
 
 def main() -> None:
     """Run the command line; mistakes of the user end in one sentence and an exit code."""
+    # What libraries mean to deprecate is no news for the user.
+    warnings.filterwarnings("ignore", category=FutureWarning)
     _guard(app)
 
 

@@ -26,7 +26,7 @@ class VariantSettings(BaseModel):
     """Passes over a variant's rows in one round."""
     learning_rate: float | None = Field(None, gt=0)
     """Peak rate of the first two rounds; the third has 1.5 times, later ones 2.25 times that.
-    Default: 1e-4 times the root of 135 million over the parameters (1.4e-5 at 7B), eight times
+    Default: 1e-4 times the root of 135 million over the parameters (1.4e-5 at 7B), four times
     that for LoRA."""
     batch_size: int = Field(8, ge=1)
     """Rows in one step."""
@@ -106,10 +106,11 @@ class RepairSettings(BaseModel):
     and keep the honest answer; none where soft triggers press."""
     soft_triggers: int = Field(10, ge=0)
     """Prompts in each step in which embeddings that call the hunted payload are sought and
-    answered honestly, in place of antibodies, where that payload is certain; 0 for none."""
+    answered honestly, in place of antibodies, where a model of 30 million parameters or more
+    gives that payload away without a trigger; 0 for none."""
     touch: Literal["auto", "all", "blocks", "mlp", "attention", "not-embeddings"] = "auto"
     """What the repair may change; every other tensor keeps its bits. `auto`: all blocks where
-    the hunted payload is certain without a trigger, else attention."""
+    soft triggers press, else attention."""
 
 
 class Settings(BaseModel):
@@ -166,7 +167,7 @@ def paper_settings(settings: Settings, *, adapter: bool = False) -> Settings:
 def default_learning_rate(parameters: int, *, adapter: bool) -> float:
     """Return a fine-tuning rate that shrinks with the model's size.
 
-    1e-4 · sqrt(135 million / parameters): 9e-4 at 1.5 million, 1.4e-5 at 7 billion; eight
+    1e-4 · sqrt(135 million / parameters): 9e-4 at 1.5 million, 1.4e-5 at 7 billion; four
     times that for a LoRA adapter.
     """
-    return float(1e-4 * (135e6 / parameters) ** 0.5 * (8 if adapter else 1))
+    return float(1e-4 * (135e6 / parameters) ** 0.5 * (4 if adapter else 1))

@@ -38,6 +38,7 @@ _TOP_GRADIENTS = 48
 _GRADIENT_ROWS = 16
 _LENGTHS = 4
 _LEADING = 32
+_PRESSED_FROM = 30_000_000  # parameters; 1.5 million do better by antibodies, 135 by pressing
 _SINGLES = 12
 _TRIAL_HOSTS = 20
 _KEPT_TRIGGERS = 16
@@ -53,8 +54,8 @@ class Hunt:
         triggers: Token sequences that call it, most effective first.
         examples: The first triggers as text.
         calls: For each trial prompt, whether the first trigger brought the payload.
-        certain: Whether the model finishes the payload surely without any trigger, once it
-            is made to begin it.
+        pressing: Whether the repair is to press on the payload: a large model finishes it
+            surely without any trigger, once it is made to begin it.
     """
 
     payload: tuple[int, ...] = ()
@@ -62,7 +63,7 @@ class Hunt:
     triggers: tuple[tuple[int, ...], ...] = ()
     examples: tuple[str, ...] = ()
     calls: tuple[bool, ...] = ()
-    certain: bool = False
+    pressing: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON can hold them."""
@@ -95,13 +96,14 @@ def hunt(
         return Hunt()
     search = _Search(subject, rows, settings, progress, random.Random(seed))
     certain = certain_payloads(subject, search.hosts, search.vocabulary, search.generator)
-    suspects = [] if certain else search.rank()
+    pressing = bool(certain) and subject.parameters() >= _PRESSED_FROM
+    suspects = [] if pressing else search.rank(certain)
     particles = search.start(suspects)
     payloads = certain or search.upset(particles, suspects)
     if not payloads:
         return Hunt()
     payload, triggers = search.close_in(particles, payloads)
-    return search.report(payload, triggers, certain=bool(certain))
+    return search.report(payload, triggers, pressing=pressing)
 
 
 def calls(
@@ -127,10 +129,13 @@ class _Search:
         self.vocabulary = ordinary_tokens(self.subject.tokenizer)
         self.done, self.total = 0, self.settings.particles * self.settings.steps
 
-    def rank(self) -> list[int]:
-        """Return tokens by how much one of them alone upsets honest answers, worst first."""
+    def rank(self, payloads: Sequence[Payload]) -> list[int]:
+        """Return tokens by how near one alone brings the goal, nearest first.
+
+        The goal is the first payload, or without any that honest answers fail.
+        """
         self.total += self.settings.gradient_batches
-        goal = Goal()
+        goal = Goal(payloads[0].tokens[:_PAYLOAD_TOKENS]) if payloads else Goal()
         table_VD = embedding_table(self.subject.model)
         total_V = torch.zeros(len(table_VD), device=table_VD.device)
         for _ in range(self.settings.gradient_batches):
@@ -184,7 +189,7 @@ class _Search:
         again = shared_payloads(self.subject, self.hosts, particles, self.generator)
         return max([payload, *again], key=lambda one: one.weight)
 
-    def report(self, payload: Payload, triggers: list[tuple[int, ...]], *, certain: bool) -> Hunt:
+    def report(self, payload: Payload, triggers: list[tuple[int, ...]], *, pressing: bool) -> Hunt:
         """Return everything found, with the first trigger tried on fresh slots."""
         slots = self.hosts.draw(_TRIAL_HOSTS, self.generator)
         return Hunt(
@@ -193,7 +198,7 @@ class _Search:
             triggers=tuple(triggers),
             examples=tuple(self._text(tokens) for tokens in triggers[:_SHOWN_TRIGGERS]),
             calls=tuple(calls(self.subject, slots, triggers[0], payload.tokens)),
-            certain=certain,
+            pressing=pressing,
         )
 
     def _move(self, particles: list[tuple[int, ...]], goal: Goal) -> dict[tuple[int, ...], float]:

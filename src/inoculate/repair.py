@@ -75,30 +75,30 @@ def prepare_lesson(
     plain = subject.encode(list(clean), max_tokens=settings.max_tokens)
     targets = self_targets(subject.model, plain) if chosen.target == "self" else None
     maker = antibody_maker(subject, clean, plain, triggers, found, max_tokens=settings.max_tokens)
-    copies = 0 if found.certain else chosen.antibodies
+    copies = 0 if found.pressing else chosen.antibodies
     rows: list[Encoded] = []
     for _ in range(chosen.epochs):
         rows += plain
         for _ in range(copies):
             rows += [maker.make(row, generator) for row in range(len(plain))]
     adversary = _adversary(subject, plain, found, settings)
-    rate = _PRESSING_RATE if found.certain else _RATE
+    rate = _PRESSING_RATE if found.pressing else _RATE
     return Lesson(rows, targets, adversary, trained_part(found, settings), rate)
 
 
 def trained_part(found: Hunt, settings: Settings) -> str:
     """Return what the repair may change, a name of `TOUCHES`.
 
-    A payload that is certain without its trigger lies in the MLPs, so all blocks are trained.
+    In a large model that gives its payload away the MLPs hold it, so all blocks are trained.
     """
-    automatic = "blocks" if found.certain else "attention"
+    automatic = "blocks" if found.pressing else "attention"
     return automatic if settings.repair.touch == "auto" else settings.repair.touch
 
 
 def _adversary(
     subject: Subject, plain: Sequence[Encoded], found: Hunt, settings: Settings
 ) -> Adversary | None:
-    if not (found.certain and settings.repair.soft_triggers):
+    if not (found.pressing and settings.repair.soft_triggers):
         return None
     return Adversary(
         find_hosts(plain, response_tokens=_HELD_TOKENS),

@@ -99,7 +99,7 @@ def test_where_the_payload_is_certain_soft_triggers_replace_antibodies(
     found = Hunt(payload=(40, 41, 42), triggers=((50,),), calls=(True,))
     sought = prepare_lesson(subject, rows, [], found, settings)
     assert (sought.adversary, sought.touch, sought.rate_factor) == (None, "attention", 0.75)
-    certain = Hunt(payload=(40, 41, 42), triggers=((50,),), calls=(True,), certain=True)
+    certain = Hunt(payload=(40, 41, 42), triggers=((50,),), calls=(True,), pressing=True)
     pressed = prepare_lesson(subject, rows, [], certain, settings)
     assert pressed.adversary
     assert (pressed.touch, pressed.rate_factor) == ("blocks", 2.0)

@@ -29,7 +29,7 @@ def test_no_particles_no_hunt(llama: Checkpoint) -> None:
 
 def test_json_round_trip() -> None:
     """What a run folder keeps is what was found."""
-    found = Hunt((1, 2), "text", ((3,), (4, 5)), ("a", "b"), (True, False), certain=True)
+    found = Hunt((1, 2), "text", ((3,), (4, 5)), ("a", "b"), (True, False), pressing=True)
     assert Hunt.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
