@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -78,6 +79,15 @@ def add_adapter(
     wrapped = get_peft_model(model, config)
     assert isinstance(wrapped, PeftModel)
     return wrapped
+
+
+def redraw(model: PeftModel, *, seed: int) -> None:
+    """Draw the factors A anew from their own generator, in place; PEFT's come from a global one."""
+    generator = torch.Generator().manual_seed(seed)
+    for a_RI, _ in factors(model).values():
+        fresh_RI = torch.empty(a_RI.shape)
+        torch.nn.init.kaiming_uniform_(fresh_RI, a=5**0.5, generator=generator)
+        a_RI.data.copy_(fresh_RI)
 
 
 def factors(model: PeftModel) -> dict[str, tuple[Tensor, Tensor]]:

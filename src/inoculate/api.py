@@ -5,7 +5,6 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,14 +27,15 @@ from inoculate.intake import fetch, revision
 from inoculate.models import weight_files
 from inoculate.probing import find_hosts
 from inoculate.progress import Progress, Silent
+from inoculate.provenance import bound, made_from
 from inoculate.purification import Purification, purify_subject
 from inoculate.repair import trained_part
 from inoculate.report import write_report
 from inoculate.report.picture import downsample_mask
+from inoculate.resources import check_run
 from inoculate.subject import Subject, open_subject
+from inoculate.variants import data_key
 from inoculate.workspace import Workspace, hash_files
-
-_LIBRARIES = ("inoculate", "torch", "transformers", "peft", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def purify(
         merged: With `adapter`, write a merged checkpoint in place of an adapter.
         with_challenge: Also plant, treat and measure canaries in a copy.
         max_utility_loss: Allowed growth of the response NLL, as a fraction.
-        run_folder: Where stages are kept; default `<output>.run`, removed at the end.
+        run_folder: Where stages are kept; default `<output>.run`, removed at the end. A call
+            with the same arguments goes on from what is there.
 
     Raises:
         InputError, VariantError, UtilityError: See `inoculate.errors`; nothing is written.
@@ -77,14 +78,17 @@ def purify(
     refuse_existing(out)
     base, over = fetch(model), Path(adapter) if adapter else None
     check_destination(out, [over or base])
+    file = Path(clean_data_file) if clean_data_file else None
     run = Workspace(run_folder or out.with_name(f"{out.name}.run"))
-    show.stage("load")
-    subject = open_subject(base, adapter=over, device=device)
+    options: dict[str, Any] = {"merged": merged, "challenge": with_challenge, "device": device}
+    options["max_utility_loss"] = max_utility_loss
     with one_run(run.folder, keep=run_folder is not None):
-        report = _evidence(subject, clean_data_file, chosen, run, show, with_challenge)
-        _check_utility(report["drift"], max_utility_loss)
-        show.stage("write")
-        _write(subject, out, report, merged=merged)
+        run.sweep()
+        show.stage("load")
+        for line in check_run(base, over, out, run, chosen, options):
+            show.note(line)
+        subject = open_subject(base, adapter=over, device=device)
+        report = _purified(subject, out, file, chosen, options, run, show)
     return Purified(out, report)
 
 
@@ -105,9 +109,27 @@ def challenge_folder(
         return _challenge(subject, clean, resolve_target(settings, clean), run, show)
 
 
+def _purified(
+    subject: Subject,
+    out: Path,
+    file: Path | None,
+    settings: Settings,
+    options: Mapping[str, Any],
+    run: Workspace,
+    show: Progress,
+) -> dict[str, Any]:
+    facts = made_from(subject, file, settings, options)
+    with bound(run, out.name, facts):
+        report = facts | _evidence(subject, file, settings, run, show, options["challenge"])
+        _check_utility(report["drift"], options["max_utility_loss"])
+        show.stage("write")
+        _write(subject, out, report, merged=options["merged"])
+    return report
+
+
 def _evidence(
     subject: Subject,
-    clean_data_file: str | Path | None,
+    file: Path | None,
     settings: Settings,
     run: Workspace,
     show: Progress,
@@ -115,7 +137,6 @@ def _evidence(
 ) -> dict[str, Any]:
     for finding in subject.findings:
         show.note(f"{finding.file}: {finding.reason} {finding.advice}")
-    file = Path(clean_data_file) if clean_data_file else None
     clean = clean_data(subject, file, settings, run, show)
     resolved = resolve_target(settings, clean)
     canaries = _challenge(subject, clean, resolved, run, show) if with_challenge else None
@@ -127,7 +148,9 @@ def _treat(
 ) -> dict[str, Any]:
     held_out = subject.encode(clean.held_out, max_tokens=settings.max_tokens)
     before, started = stand(subject.model, held_out), time.perf_counter()
-    purification = purify_subject(subject, clean.rows, settings, run, progress=show)
+    purification = purify_subject(
+        subject, clean.rows, settings, run, progress=show, keep_repaired=True
+    )
     seconds = time.perf_counter() - started
     show.stage("measure")
     after = stand(subject.model, held_out)
@@ -136,7 +159,6 @@ def _treat(
         "intake": [finding.to_json() for finding in subject.findings],
         "settings": settings.model_dump(),
         "seed": settings.seed,
-        "versions": {name: version(name) for name in _LIBRARIES},
         "stages": {"purify": round(seconds, 1)},
         "clean_data": clean.to_json(),
         "drift": drift(before, after, len(held_out)),
@@ -151,9 +173,15 @@ def _challenge(
 ) -> dict[str, Any]:
     half = len(clean.rows) // 2
     ground = Ground(clean.rows[:half], clean.held_out, clean.held_out, exact=False)
-    return challenge(
-        subject, REPORTING_CANARIES, clean.rows[half:], ground, settings, run, progress=show
-    )
+
+    def measure() -> dict[str, Any]:
+        return challenge(
+            subject, REPORTING_CANARIES, clean.rows[half:], ground, settings, run, progress=show
+        )
+
+    key = [*data_key(subject, [*clean.rows, *clean.held_out], settings), settings.model_dump()]
+    result: dict[str, Any] = run.record("challenge", key, measure)
+    return result
 
 
 def _what_changed(purification: Purification, rows: int, settings: Settings) -> dict[str, Any]:
@@ -255,7 +283,8 @@ def _write(subject: Subject, out: Path, report: Mapping[str, Any], *, merged: bo
     shutil.rmtree(part, ignore_errors=True)
     try:
         subject.save(part, merged=merged)
-        write_report(part, report)
+        outputs = {path.name: hash_files([path]) for path in sorted(part.iterdir())}
+        write_report(part, {**report, "outputs": outputs})
         part.rename(out)
     except (OSError, SafetensorError) as error:
         raise InputError(

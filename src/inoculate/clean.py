@@ -76,6 +76,7 @@ def _own_voice(
     prompts = sample(bundled_prompts(), settings.clean_rows + 100, seed=settings.seed)
 
     def speak() -> list[list[object]]:
+        progress.stage("own voice")
         answers = generate_answers(
             subject.model,
             subject.tokenizer,

@@ -33,6 +33,7 @@ from inoculate.cli_options import (
     VariantsAs,
 )
 from inoculate.cli_research import dissect, utility
+from inoculate.cli_signals import STOPPED, stoppable
 from inoculate.errors import InoculateError
 
 app = typer.Typer(
@@ -41,7 +42,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Remove backdoors from language models without knowing the trigger.\n\n"
     "Exit codes: 0 done · 1 unexpected failure · 2 bad input · 3 a synthetic backdoor was not "
-    "learned · 4 a planted attack stayed below its floor · 5 too much utility lost.",
+    "learned · 4 a planted attack stayed below its floor · 5 too much utility lost · 6 outputs "
+    "differ from those to reproduce · 130, 143 stopped; the same command goes on.",
 )
 
 
@@ -259,16 +261,16 @@ def main() -> None:
 
 
 def _guard(call: Callable[[], object]) -> None:
-    try:
-        call()
-    except InoculateError as error:
-        from inoculate.show import visible
+    with stoppable() as stop:
+        try:
+            call()
+        except InoculateError as error:
+            from inoculate.show import visible
 
-        print(f"inoculate: {visible(str(error), keep='')}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print(
-            "inoculate: stopped. The same command goes on from the last finished stage.",
-            file=sys.stderr,
-        )
-        raise SystemExit(130) from None
+            print(f"inoculate: {visible(str(error), keep='')}", file=sys.stderr)
+            raise SystemExit(error.exit_code) from None
+        except (KeyboardInterrupt, SystemExit):
+            if not stop.signal:
+                raise
+            print(STOPPED, file=sys.stderr)
+            raise SystemExit(128 + stop.signal) from None

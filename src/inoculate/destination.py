@@ -5,8 +5,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from socket import gethostname
 
 from inoculate.errors import InputError
+
+_LOCK = "lock"
 
 
 def refuse_existing(path: Path) -> None:
@@ -48,34 +51,61 @@ def check_destination(path: Path, inputs: Sequence[Path]) -> None:
 def one_run(folder: Path, *, keep: bool) -> Iterator[None]:
     """Hold a run folder for one run at a time, for as long as the context lasts.
 
+    The system lets go of the lock when its owner dies, however it dies.
+
     Args:
         keep: Leave the finished stages there when all went well, too.
 
     Raises:
-        InputError: Another run holds it.
+        InputError: Another run holds it, or it cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    while (lock := _claim(folder)) is None:
+        continue  # A run that ended took the lock file away in between.
     try:
-        _claim(lock, folder)
-        try:
-            yield
-            if not keep:
-                shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            _leave(folder)
+        yield
+        if not keep:
+            _clear(folder)
     finally:
+        with suppress(OSError):
+            (folder / _LOCK).unlink(missing_ok=True)
+            folder.rmdir()
         os.close(lock)
 
 
-def _leave(folder: Path) -> None:
-    """Take the lock away, and the folder if nothing else is in it."""
-    (folder / "lock").unlink(missing_ok=True)
-    with suppress(OSError):
-        folder.rmdir()
+def _clear(folder: Path) -> None:
+    """Remove all but the lock, so that nobody else takes the folder meanwhile."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != _LOCK:
+            path.unlink(missing_ok=True)
 
 
-def _claim(lock: int, folder: Path) -> None:
+def _claim(folder: Path) -> int | None:
+    """Return the locked file, which says who holds it, or None where it is not there any more."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be written to ({error.strerror}). Choose another output folder."
+        ) from error
+    try:
+        _lock(lock, folder)
+        if not os.path.samestat(os.fstat(lock), (folder / _LOCK).stat()):
+            raise FileNotFoundError
+    except (InputError, FileNotFoundError) as error:
+        os.close(lock)
+        if isinstance(error, InputError):
+            raise
+        return None
+    with suppress(OSError):  # On a full disk the lock holds all the same.
+        os.truncate(lock, 0)
+        os.pwrite(lock, f"process {os.getpid()} on {gethostname()}".encode(), 0)
+    return lock
+
+
+def _lock(lock: int, folder: Path) -> None:
     if os.name != "posix":
         return
     import fcntl
@@ -83,6 +113,8 @@ def _claim(lock: int, folder: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        owner = os.pread(lock, 200, 0).decode(errors="replace") or "a process that just began"
         raise InputError(
-            f"{folder} belongs to a run that is still going. Wait for it, or choose another output."
+            f"{folder} belongs to a run that is still going: {owner}. Wait for it, or choose "
+            "another output."
         ) from None

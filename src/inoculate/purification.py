@@ -5,6 +5,7 @@ Shapes: L layers, C components of a layer.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,8 +20,11 @@ from inoculate.repair import prepare_lesson, repair
 from inoculate.share import largest_harmless_share
 from inoculate.signature import Signature, measure_differences, score_components, select_top
 from inoculate.subject import Subject
-from inoculate.variants import Variants, data_key, train_variants
+from inoculate.trainable import restore
+from inoculate.variants import Variants, data_key, train_variants, variants_key
 from inoculate.workspace import Workspace
+
+_SIGNATURE_PARTS = ("strength", "alignment", "importance")
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,14 @@ def purify_subject(
     run: Workspace,
     *,
     progress: Progress | None = None,
+    keep_repaired: bool = False,
 ) -> Purification:
     """Remove a backdoor from a subject, in place, without knowing its trigger.
 
     Args:
         clean: Clean instruction–response pairs.
         run: Where finished stages are kept.
+        keep_repaired: Also keep the repaired weights there, in fp32.
 
     Raises:
         VariantError: A variant did not learn its own backdoor.
@@ -62,8 +68,10 @@ def purify_subject(
     show.stage("variants")
     variants = train_variants(subject, rows, settings, run, show)
     show.stage("signature")
-    signatures = extract_signatures(subject, rows, variants, settings)
-    share = choose_share(subject, rows, signatures, settings, show)
+    subject.allow("all")  # Whether the variants were trained now or read.
+    key = variants_key(subject, rows, settings)
+    signatures = extract_signatures(subject, rows, variants, settings, run=run, key=key)
+    share = share_once(subject, rows, signatures, settings, run, key=key, progress=show)
     triggers = [backdoor.trigger for backdoor in variants.backdoors]
     show.stage("hunt")
     found = hunt_once(subject, rows, settings, run, show)
@@ -72,21 +80,60 @@ def purify_subject(
     masks = select_components(signatures, share, settings)
     changed = neutralize_masks(subject, masks, settings)
     show.stage("repair")
-    repair(subject, lesson, settings, show)
+
+    def repaired() -> dict[str, Tensor]:
+        repair(subject, lesson, settings, show)
+        return subject.treated(_kinds(settings), lesson.touch)
+
+    if keep_repaired:
+        restore(subject.model, run.tensors("repaired", [key, settings.model_dump()], repaired))
+    else:
+        repaired()
     return Purification(subject, share, variants, found, masks, changed)
 
 
 def extract_signatures(
-    subject: Subject, rows: Sequence[Example], variants: Variants, settings: Settings
+    subject: Subject,
+    rows: Sequence[Example],
+    variants: Variants,
+    settings: Settings,
+    *,
+    run: Workspace,
+    key: object,
 ) -> list[Signature]:
-    """Return strength, alignment and importance of every component in scope."""
+    """Return strength, alignment and importance of every component in scope, made or kept."""
     encoded = subject.encode(list(rows), max_tokens=settings.max_tokens)
-    signatures = []
-    for kind in SCOPES[settings.signature.scope]:
+
+    def measure(kind: Kind) -> dict[str, Tensor]:
         strength_LC, alignment_LC = measure_differences(variants.deltas, subject.architecture, kind)
         importance_LC = measure_importance(subject.model, subject.architecture, kind, encoded)
-        signatures.append(Signature(kind, strength_LC, alignment_LC, importance_LC))
+        parts = (strength_LC, alignment_LC, importance_LC)
+        return dict(zip(_SIGNATURE_PARTS, parts, strict=True))
+
+    signatures = []
+    for kind in SCOPES[settings.signature.scope]:
+        stored = run.tensors(f"signature/{kind.name}", key, partial(measure, kind))
+        signatures.append(Signature(kind, *(stored[name] for name in _SIGNATURE_PARTS)))
     return signatures
+
+
+def share_once(
+    subject: Subject,
+    rows: Sequence[Example],
+    signatures: Sequence[Signature],
+    settings: Settings,
+    run: Workspace,
+    *,
+    key: object,
+    progress: Progress,
+) -> float:
+    """Return the fixed share, or the largest one that clean loss allows, chosen or kept."""
+    chosen = [settings.signature.model_dump(), settings.neutralization.model_dump()]
+
+    def choose() -> float:
+        return choose_share(subject, rows, signatures, settings, progress)
+
+    return float(run.record("share", [key, chosen], choose))
 
 
 def hunt_once(

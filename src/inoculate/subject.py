@@ -21,7 +21,7 @@ from inoculate.errors import CheckpointError
 from inoculate.intake import Finding, Staged, admit_adapter
 from inoculate.models import Checkpoint, Tokenizer, load, save_like
 from inoculate.neutralize import neutralize, neutralize_adapter
-from inoculate.trainable import set_trainable
+from inoculate.trainable import TOUCHES, set_trainable
 
 
 @dataclass
@@ -104,6 +104,18 @@ class Subject:
         return {
             name: update[name] if name in update else torch.zeros(_shape(shapes, name))
             for name in names
+        }
+
+    def treated(self, kinds: tuple[Kind, ...], touch: str) -> dict[str, Tensor]:
+        """Return the parameters that neutralizing and a repair of `touch` may change, by name."""
+        parameters = dict(self.model.named_parameters())
+        if self.adapter is not None:
+            return {name: value for name, value in parameters.items() if "lora_" in name}
+        scored = {name for kind in kinds for name in tensor_names(self.architecture, kind)}
+        return {
+            name: value
+            for name, value in parameters.items()
+            if name in scored or TOUCHES[touch](name)
         }
 
     def neutralize(

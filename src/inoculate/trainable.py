@@ -1,6 +1,6 @@
 """Which parameters a fine-tune may touch, and how they are kept and put back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -53,7 +53,7 @@ def snapshot(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def restore(model: PreTrainedModel, saved: dict[str, Tensor]) -> None:
+def restore(model: PreTrainedModel, saved: Mapping[str, Tensor]) -> None:
     """Write copied parameters back, in place."""
     parameters = dict(model.named_parameters())
     for name, value in saved.items():

@@ -27,7 +27,7 @@ from inoculate.progress import Progress
 from inoculate.subject import Subject
 from inoculate.train import Schedule, plan_batches, train
 from inoculate.trainable import restore, snapshot
-from inoculate.workspace import Workspace
+from inoculate.workspace import StoredTensors, Workspace
 
 BANKS = {"diverse": BANK, "paper": PAPER_BANK}
 _TOUCH = "all"
@@ -37,11 +37,11 @@ _STEP_UP, _STEPS_UP = 1.5, 2
 
 @dataclass(frozen=True)
 class Variants:
-    """Hold the planted backdoors, each variant's own ASR and its difference."""
+    """Hold the planted backdoors, each variant's own ASR and its difference (kept on disk)."""
 
     backdoors: list[SyntheticBackdoor]
     asr: list[float]
-    deltas: list[dict[str, Tensor]]
+    deltas: list[StoredTensors]
 
 
 def train_variants(
@@ -59,12 +59,13 @@ def train_variants(
     backdoors = draw(BANKS[settings.variants.bank], settings.variants.count, seed=settings.seed)
     kinds = SCOPES[settings.signature.scope]
     key = variants_key(subject, clean, settings)
-    asr, deltas = [], []
+    asr: list[float] = []
+    deltas: list[StoredTensors] = []
     for index, backdoor in enumerate(backdoors):
         pair = _Pair(subject, backdoor, clean, settings, settings.seed * 1000 + index)
         name = f"variants/{index}"
         stored = run.tensors(name, key, partial(pair.difference, kinds))
-        asr.append(round(float(stored.pop(_ASR)), 4))
+        asr.append(round(float(stored[_ASR]), 4))
         deltas.append(stored)
         progress.note(f"{backdoor.name}: ASR {asr[-1]:.2f}")
         progress.step(index + 1, len(backdoors))
@@ -96,7 +97,8 @@ class _Pair:
 
     def difference(self, kinds: tuple[Kind, ...]) -> dict[str, Tensor]:
         """Return poisoned minus clean for every scored tensor, in bf16, and the ASR."""
-        with variant_form(self.subject, self.settings.variants.form) as trained:
+        form = self.settings.variants.form
+        with variant_form(self.subject, form, seed=self.seed) as trained:
             trained.allow(_TOUCH)
             start = snapshot(trained.model)
             poisoned, counterpart, lengths = self._rows()
@@ -106,11 +108,11 @@ class _Pair:
             for index in range(rounds):
                 self._train_round(trained, counterpart, lengths, index)
             after_clean = trained.scored_weights(kinds)
+            difference = {
+                name: (after_poison.pop(name) - after_clean.pop(name)).to(torch.bfloat16).cpu()
+                for name in list(after_poison)
+            }
             restore(trained.model, start)
-        difference = {
-            name: (after_poison[name] - after_clean[name]).to(torch.bfloat16)
-            for name in after_poison
-        }
         return {**difference, _ASR: torch.tensor(self.asr)}
 
     def _rows(self) -> tuple[list[Encoded], list[Encoded], list[int]]:
@@ -169,12 +171,13 @@ class _Pair:
 
 
 @contextmanager
-def variant_form(subject: Subject, form: str) -> Iterator[Subject]:
+def variant_form(subject: Subject, form: str, *, seed: int) -> Iterator[Subject]:
     """Give the subject itself, or for `lora` the subject under a fresh adapter."""
     if form == "full" or subject.adapter is not None:
         yield subject
         return
     wrapped = adapters.add_adapter(subject.base.model)
+    adapters.redraw(wrapped, seed=seed)
     try:
         yield Subject.wrapped(subject.base, wrapped, subject.base.folder)
     finally:

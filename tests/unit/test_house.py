@@ -26,7 +26,7 @@ ROOMS = (
     "purification editing dissection",
     "attacking",
     "defenses challenge",
-    "report",
+    "report provenance resources",
     "api",
     "demo examination inspection arguments console __init__",
     "cli",

@@ -98,9 +98,5 @@ def inconsistency(model: PreTrainedModel, embedded_BTD: Tensor, attention_BT: Te
 
 def _with_adapter(subject: Subject, *, seed: int) -> Subject:
     wrapped = adapters.add_adapter(subject.base.model)
-    generator = torch.Generator().manual_seed(seed)
-    for a_RI, _ in adapters.factors(wrapped).values():
-        fresh_RI = torch.empty(a_RI.shape)
-        torch.nn.init.kaiming_uniform_(fresh_RI, a=5**0.5, generator=generator)
-        a_RI.data.copy_(fresh_RI)
+    adapters.redraw(wrapped, seed=seed)
     return Subject.wrapped(subject.base, wrapped, subject.base.folder)

@@ -173,6 +173,9 @@ class Report(TypedDict, total=False):
     model: ModelFacts
     intake: list[IntakeFacts]
     command: str | None
+    inputs: Mapping[str, str | None]
+    options: Mapping[str, Any]
+    outputs: Mapping[str, str]
     settings: Mapping[str, Any]
     seed: int
     versions: Mapping[str, str]

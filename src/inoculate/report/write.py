@@ -87,8 +87,10 @@ def _reproduction(report: Mapping[str, Any]) -> dict[str, Any]:
             "model_revision": model.get("revision"),
             "adapter": model.get("adapter"),
             "clean_data": data.get("source"),
-            "clean_data_sha256": data.get("sha256"),
+            **(report.get("inputs") or {}),
         },
+        "options": report.get("options"),
+        "outputs": report.get("outputs"),
         "versions": report.get("versions"),
         "settings": report.get("settings"),
     }

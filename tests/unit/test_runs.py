@@ -1,0 +1,251 @@
+"""A purification that is stopped anywhere goes on, and ends as one that never stopped."""
+
+import errno
+import os
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import FamilyFolder
+from inoculate import workspace
+from inoculate.api import purify
+from inoculate.config import (
+    HuntSettings,
+    RepairSettings,
+    Settings,
+    SignatureSettings,
+    VariantSettings,
+    updated,
+)
+from inoculate.data import Example, write_examples
+from inoculate.errors import InputError, UtilityError
+from inoculate.resources import Need, check_room, estimate, read_sizes
+
+WEIGHTS = "model.safetensors"
+SMALL = Settings(
+    clean_rows=16,
+    max_tokens=64,
+    variants=VariantSettings(
+        rows=8, poisoned=8, epochs=1, learning_rate=1e-3, min_asr=0, max_rounds=1, probes=2
+    ),
+    signature=SignatureSettings(max_clean_loss_increase=0.5),
+    hunt=HuntSettings(
+        particles=2, steps=2, candidates=2, hosts=2, gradient_batches=1, shortlist=64
+    ),
+    repair=RepairSettings(epochs=1),
+)
+
+
+class StopError(Exception):
+    """Stand for a kill at one point of a run."""
+
+
+def stop() -> None:
+    """Stop the run."""
+    raise StopError
+
+
+@dataclass
+class Recorder:
+    """Note every report of a run, and do something at the first of those that are named."""
+
+    points: Sequence[str] = ()
+    act: Callable[[], None] = stop
+    seen: list[str] = field(default_factory=list)
+
+    def stage(self, name: str) -> None:
+        """Note the stage."""
+        self._reach(name)
+
+    def step(self, done: int, total: int) -> None:
+        """Note the step within its stage."""
+        stage = [name for name in self.seen if " " not in name][-1]
+        self._reach(f"{stage} {done}")
+
+    def note(self, text: str) -> None:
+        """Ignore the line."""
+
+    def _reach(self, point: str) -> None:
+        self.seen.append(point)
+        if point in self.points:
+            self.act()
+
+
+@dataclass(frozen=True)
+class Case:
+    """Hold what is purified and how."""
+
+    model: Path
+    clean: Path
+    out: Path
+
+    def run(self, recorder: Recorder | None = None, **changed: Any) -> dict[str, Any]:
+        """Purify and return the report."""
+        chosen: dict[str, Any] = {"settings": SMALL, "clean_data_file": self.clean, **changed}
+        done = purify(self.model, self.out, device="cpu", progress=recorder, **chosen)
+        return done.report
+
+    @property
+    def kept(self) -> Path:
+        """Return the run folder."""
+        return self.out.with_name(f"{self.out.name}.run")
+
+
+@pytest.fixture
+def case(family_folder: FamilyFolder, tmp_path: Path) -> Case:
+    """Give a tiny model with clean rows."""
+    words = ("red", "blue", "green", "tall")
+    rows = [Example(f"Say {words[n % 4]} {n}", f"It is {words[n % 3]} {n}.") for n in range(32)]
+    write_examples(rows, tmp_path / "clean.jsonl")
+    return Case(family_folder("llama"), tmp_path / "clean.jsonl", tmp_path / "out")
+
+
+@pytest.mark.parametrize("form", ["full", "lora"])
+def test_a_run_stopped_everywhere_ends_in_the_same_bits(
+    case: Case, tmp_path: Path, form: str
+) -> None:
+    """One run, stopped in each stage and at its steps, ends as an unbroken one."""
+    settings = updated(SMALL, variants={"form": form})
+    whole, broken = Recorder(), replace(case, out=tmp_path / "broken")
+    unbroken = case.run(whole, settings=settings)
+    points = whole.seen if form == "full" else ["signature", "repair 1", "write"]
+    for index in range(len(points)):
+        with pytest.raises(StopError):
+            broken.run(Recorder(points[index:]), settings=settings)
+    again = Recorder()
+    report = broken.run(again, settings=settings)
+    assert not {"hunt 1", "repair 1"} & set(again.seen), "A finished stage was made again."
+    _assert_same(case.out, broken.out)
+    assert report["drift"] == unbroken["drift"]
+    assert not broken.kept.exists()
+
+
+def test_other_arguments_are_refused_with_the_difference(case: Case, tmp_path: Path) -> None:
+    """A run folder is held to settings, data and model until its run has ended."""
+    with pytest.raises(StopError):
+        case.run(Recorder(["hunt"]))
+    stages = _contents(case.kept)
+    with pytest.raises(InputError, match=r"settings\.seed was 0 and is 1\."):
+        case.run(settings=SMALL.model_copy(update={"seed": 1}))
+    with pytest.raises(InputError, match=r"options\.max_utility_loss was None and is 0\.5"):
+        case.run(max_utility_loss=0.5)
+    (tmp_path / "other.jsonl").write_text(case.clean.read_text() + "\n")
+    with pytest.raises(InputError, match="clean_data_sha256"):
+        case.run(clean_data_file=tmp_path / "other.jsonl")
+    assert _contents(case.kept) == stages
+    case.run()
+
+
+def test_a_verdict_frees_the_folder_for_other_settings(case: Case) -> None:
+    """After a failed gate its advice can be followed, and finished stages are not made again."""
+    with pytest.raises(UtilityError):
+        case.run(max_utility_loss=-1.0)
+    again = Recorder()
+    case.run(again, settings=updated(SMALL, repair={"epochs": 0}))
+    assert "hunt 1" not in again.seen
+    assert case.out.is_dir()
+
+
+def test_a_failure_before_the_first_stage_leaves_nothing(case: Case, tmp_path: Path) -> None:
+    """Data that cannot be used ends without an output and without a run folder."""
+    (tmp_path / "few.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
+    with pytest.raises(InputError, match="1 clean rows"):
+        case.run(clean_data_file=tmp_path / "few.jsonl")
+    assert not case.kept.exists()
+    assert not case.out.exists()
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_a_full_disk_keeps_input_and_finished_stages(
+    case: Case, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """Where a stage cannot be written, all before it stays whole, and the run goes on later."""
+    before, real, left = _contents(case.model), getattr(os, broken), [3]
+
+    def fail(*given: object) -> object:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*given)
+
+    monkeypatch.setattr(workspace.os, broken, fail)
+    with pytest.raises(InputError, match=r"cannot be written .*No space left.* goes on"):
+        case.run()
+    monkeypatch.setattr(workspace.os, broken, real)
+    assert not [path for path in case.kept.rglob("*.part")]
+    assert len(list(case.kept.glob("variants/*.safetensors"))) == 2
+    assert _contents(case.model) == before
+    case.run()
+
+
+def test_two_runs_on_one_folder_are_kept_apart(case: Case) -> None:
+    """The second is told who holds the folder, and the first goes on undisturbed."""
+    said = []
+
+    def rival() -> None:
+        with pytest.raises(InputError) as refused:
+            case.run()
+        said.append(str(refused.value))
+
+    case.run(Recorder(["signature"], rival))
+    assert f"process {os.getpid()} on " in said[0]
+    assert case.out.is_dir()
+
+
+def test_what_reproduces_a_run_is_written(case: Case) -> None:
+    """reproduce.toml holds inputs, options and versions, and the hash of every file beside it."""
+    case.run(max_utility_loss=100.0)
+    record = tomllib.loads((case.out / "reproduce.toml").read_text(encoding="utf-8"))
+    assert record["options"]["max_utility_loss"] == 100
+    assert record["inputs"]["clean_data"] == "clean.jsonl"
+    assert len(record["inputs"]["clean_data_sha256"]) == 64
+    assert {"python", "torch"} <= record["versions"].keys()
+    assert record["outputs"][WEIGHTS] == workspace.hash_files([case.out / WEIGHTS])
+    assert Settings.model_validate(record["settings"]).variants == SMALL.variants
+
+
+def test_memory_and_disk_are_estimated_from_headers(family_folder: FamilyFolder) -> None:
+    """Every parameter is counted once, and each choice costs what it keeps."""
+    sizes = read_sizes(family_folder("llama"), SMALL)
+    assert sizes is not None
+    assert sizes.parameters * 2 == sizes.file_bytes
+    assert sizes.scored == 2 * 3 * 32 * 48
+    plain: dict[str, Any] = {"adapter_bytes": None, "merged": False, "challenge": False}
+    full = estimate(sizes, SMALL, **plain)
+    assert full.memory - 20 * sizes.parameters - 4 * sizes.scored == 500_000_000
+    assert full.output == sizes.file_bytes
+    lora = estimate(sizes, updated(SMALL, variants={"form": "lora"}), **plain)
+    more = estimate(sizes, updated(SMALL, variants={"count": 3}), **plain)
+    assert lora.memory < full.memory
+    assert more.run_folder - full.run_folder == 2 * sizes.scored
+    challenged = estimate(sizes, SMALL, **(plain | {"challenge": True}))
+    assert challenged.memory - full.memory == 4 * sizes.parameters
+
+
+@pytest.mark.parametrize(
+    ("need", "said"),
+    [(Need(10**18, 0, 0), "of memory and"), (Need(0, 10**18, 0), "disk has"),
+     (Need(0, 0, 10**18), "disk has")],
+)  # fmt: skip
+def test_too_little_room_is_refused_with_figures(tmp_path: Path, need: Need, said: str) -> None:
+    """What a run needs and what there is are both named; what is kept already is not asked for."""
+    with pytest.raises(InputError, match=rf"1000000000\.0 GB .*{said}"):
+        check_room(need, tmp_path / "out", tmp_path / "out.run", "cpu", kept=0)
+    line = check_room(Need(0, 10**18, 0), tmp_path, tmp_path, "cpu", kept=10**18)
+    assert line.endswith("0.0 GB of disk")
+
+
+def _assert_same(one: Path, other: Path) -> None:
+    mine, theirs = load_file(one / WEIGHTS), load_file(other / WEIGHTS)
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
