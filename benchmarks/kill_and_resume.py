@@ -22,6 +22,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 
 from inoculate.cli_signals import STOPPED
@@ -86,9 +87,7 @@ def time_stages(command: list[str]) -> dict[str, float]:
     if attempt.finish():
         sys.exit("\n".join(["The unbroken run failed.", *attempt.said]))
     starts = [*attempt.stages, ("", time.perf_counter())]
-    return {
-        name: later - at for (name, at), (_, later) in zip(starts, starts[1:], strict=False) if name
-    }
+    return {name: later - at for (name, at), (_, later) in pairwise(starts) if name}
 
 
 def kill_once(
