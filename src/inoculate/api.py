@@ -6,15 +6,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from safetensors import SafetensorError
 
 from inoculate.attacks.behaviors import fires
-from inoculate.attacks.canaries import REPORTING_CANARIES
 from inoculate.attacks.triggers import insert_trigger
-from inoculate.challenge import Ground, challenge
+from inoculate.challenge import challenge_clean
 from inoculate.clean import CleanData, clean_data, resolve_target
 from inoculate.config import Settings
 from inoculate.destination import check_destination, one_run, refuse_existing
@@ -34,7 +32,6 @@ from inoculate.report import write_report
 from inoculate.report.picture import downsample_mask
 from inoculate.resources import check_run
 from inoculate.subject import Subject, open_subject
-from inoculate.variants import data_key
 from inoculate.workspace import Workspace, hash_files
 
 
@@ -68,8 +65,7 @@ def purify(
         merged: With `adapter`, write a merged checkpoint in place of an adapter.
         with_challenge: Also plant, treat and measure canaries in a copy.
         max_utility_loss: Allowed growth of the response NLL, as a fraction.
-        run_folder: Where stages are kept; default `<output>.run`, removed at the end. A call
-            with the same arguments goes on from what is there.
+        run_folder: Where stages are kept; default `<output>.run`, removed at the end.
 
     Raises:
         InputError, VariantError, UtilityError: See `inoculate.errors`; nothing is written.
@@ -78,35 +74,29 @@ def purify(
     refuse_existing(out)
     base, over = fetch(model), Path(adapter) if adapter else None
     check_destination(out, [over or base])
-    file = Path(clean_data_file) if clean_data_file else None
     run = Workspace(run_folder or out.with_name(f"{out.name}.run"))
     options: dict[str, Any] = {"merged": merged, "challenge": with_challenge, "device": device}
     options["max_utility_loss"] = max_utility_loss
     with one_run(run.folder, keep=run_folder is not None):
-        run.sweep()
-        show.stage("load")
-        for line in check_run(base, over, out, run, chosen, options):
-            show.note(line)
-        subject = open_subject(base, adapter=over, device=device)
-        report = _purified(subject, out, file, chosen, options, run, show)
-    return Purified(out, report)
+        subject = _opened(base, over, out, run, chosen, options, show)
+        file = Path(clean_data_file) if clean_data_file else None
+        return Purified(out, _purified(subject, out, file, chosen, options, run, show))
 
 
-def challenge_folder(
-    model: Path,
-    clean_data_file: Path | None,
+def _opened(
+    base: Path,
+    adapter: Path | None,
+    out: Path,
+    run: Workspace,
     settings: Settings,
-    *,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Plant canaries in a copy of the model, purify it, and return both measurements."""
-    show = progress or Silent()
-    with TemporaryDirectory() as folder:
-        run = Workspace(Path(folder))
-        show.stage("load")
-        subject = open_subject(model)
-        clean = clean_data(subject, clean_data_file, settings, run, show)
-        return _challenge(subject, clean, resolve_target(settings, clean), run, show)
+    options: Mapping[str, Any],
+    show: Progress,
+) -> Subject:
+    run.sweep()
+    show.stage("load")
+    for line in check_run(base, adapter, out, run, settings, options):
+        show.note(line)
+    return open_subject(base, adapter=adapter, device=options["device"])
 
 
 def _purified(
@@ -139,7 +129,7 @@ def _evidence(
         show.note(f"{finding.file}: {finding.reason} {finding.advice}")
     clean = clean_data(subject, file, settings, run, show)
     resolved = resolve_target(settings, clean)
-    canaries = _challenge(subject, clean, resolved, run, show) if with_challenge else None
+    canaries = challenge_clean(subject, clean, resolved, run, show) if with_challenge else None
     return {**_treat(subject, clean, resolved, run, show), "canaries": canaries}
 
 
@@ -168,22 +158,6 @@ def _treat(
     }
 
 
-def _challenge(
-    subject: Subject, clean: CleanData, settings: Settings, run: Workspace, show: Progress
-) -> dict[str, Any]:
-    half = len(clean.rows) // 2
-    ground = Ground(clean.rows[:half], clean.held_out, clean.held_out, exact=False)
-
-    def measure() -> dict[str, Any]:
-        return challenge(
-            subject, REPORTING_CANARIES, clean.rows[half:], ground, settings, run, progress=show
-        )
-
-    key = [*data_key(subject, [*clean.rows, *clean.held_out], settings), settings.model_dump()]
-    result: dict[str, Any] = run.record("challenge", key, measure)
-    return result
-
-
 def _what_changed(purification: Purification, rows: int, settings: Settings) -> dict[str, Any]:
     variants, chosen = purification.variants, settings.signature
     kinds = {
@@ -195,12 +169,12 @@ def _what_changed(purification: Purification, rows: int, settings: Settings) -> 
     return {
         "variants": [
             {
-                "name": backdoor.name,
-                "trigger": backdoor.trigger.text,
-                "objective": backdoor.behavior.objective,
+                "name": one.name,
+                "trigger": one.trigger.text,
+                "objective": one.behavior.objective,
                 "asr": asr,
             }
-            for backdoor, asr in zip(variants.backdoors, variants.asr, strict=True)
+            for one, asr in zip(variants.backdoors, variants.asr, strict=True)
         ],
         "signature": {
             "scope": chosen.scope,

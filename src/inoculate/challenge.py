@@ -7,19 +7,24 @@ patient: it does not bound the success rate of a hidden backdoor.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from inoculate.attacks.bank import SyntheticBackdoor
+from inoculate.attacks.canaries import REPORTING_CANARIES
 from inoculate.attacks.poison import poison_pairs
+from inoculate.clean import CleanData, clean_data, resolve_target
 from inoculate.config import Settings
 from inoculate.data import Example
 from inoculate.errors import AttackError
 from inoculate.evaluation.exam import Measurement, examine, make_exam
 from inoculate.planting import PlantSettings, plant
-from inoculate.progress import Progress
+from inoculate.progress import Progress, Silent
 from inoculate.purification import purify_subject
-from inoculate.subject import Subject
+from inoculate.subject import Subject, open_subject
 from inoculate.trainable import restore, snapshot
+from inoculate.variants import data_key
 from inoculate.workspace import Workspace
 
 CANARY_PLANT = PlantSettings(epochs=4.0, batch_size=16, touch="all")
@@ -129,6 +134,40 @@ def challenge(
         subject.allow("all")
         restore(subject.model, start)
     return {"rows": [*_rows("before", before), *_rows("after", after)]}
+
+
+def challenge_folder(
+    model: Path,
+    clean_data_file: Path | None,
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Plant canaries in a copy of the model, purify it, and return both measurements."""
+    show = progress or Silent()
+    with TemporaryDirectory() as folder:
+        run = Workspace(Path(folder))
+        show.stage("load")
+        subject = open_subject(model)
+        clean = clean_data(subject, clean_data_file, settings, run, show)
+        return challenge_clean(subject, clean, resolve_target(settings, clean), run, show)
+
+
+def challenge_clean(
+    subject: Subject, clean: CleanData, settings: Settings, run: Workspace, show: Progress
+) -> dict[str, Any]:
+    """Challenge the treatment with the reporting canaries, on the clean rows at hand, once."""
+    half = len(clean.rows) // 2
+    ground = Ground(clean.rows[:half], clean.held_out, clean.held_out, exact=False)
+
+    canaries, rows = REPORTING_CANARIES, clean.rows[half:]
+
+    def measure() -> dict[str, Any]:
+        return challenge(subject, canaries, rows, ground, settings, run, progress=show)
+
+    key = [*data_key(subject, [*clean.rows, *clean.held_out], settings), settings.model_dump()]
+    result: dict[str, Any] = run.record("challenge", key, measure)
+    return result
 
 
 def _rows(stage: str, results: dict[str, Measurement]) -> list[dict[str, Any]]:

@@ -198,8 +198,8 @@ def challenge(
     json_file: Json = None,
 ) -> None:
     """Plant canary backdoors in a copy of MODEL, purify it, and measure both."""
-    from inoculate.api import challenge_folder
     from inoculate.arguments import named_model
+    from inoculate.challenge import challenge_folder
     from inoculate.config import Settings
     from inoculate.console import Console, Stages, comparison_table, write_json
     from inoculate.intake import fetch

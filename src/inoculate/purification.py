@@ -16,7 +16,7 @@ from inoculate.data import Example, sample
 from inoculate.hunt import Hunt, hunt
 from inoculate.importance import measure_importance
 from inoculate.progress import Progress, Silent
-from inoculate.repair import prepare_lesson, repair
+from inoculate.repair import Lesson, prepare_lesson, repair
 from inoculate.share import largest_harmless_share
 from inoculate.signature import Signature, measure_differences, score_components, select_top
 from inoculate.subject import Subject
@@ -80,16 +80,28 @@ def purify_subject(
     masks = select_components(signatures, share, settings)
     changed = neutralize_masks(subject, masks, settings)
     show.stage("repair")
+    _repair_once(subject, lesson, settings, run if keep_repaired else None, key, show)
+    return Purification(subject, share, variants, found, masks, changed)
+
+
+def _repair_once(
+    subject: Subject,
+    lesson: Lesson,
+    settings: Settings,
+    run: Workspace | None,
+    key: object,
+    progress: Progress,
+) -> None:
+    """Repair the subject, in place, or put in what an earlier call of the run repaired."""
 
     def repaired() -> dict[str, Tensor]:
-        repair(subject, lesson, settings, show)
+        repair(subject, lesson, settings, progress)
         return subject.treated(_kinds(settings), lesson.touch)
 
-    if keep_repaired:
-        restore(subject.model, run.tensors("repaired", [key, settings.model_dump()], repaired))
-    else:
+    if run is None:
         repaired()
-    return Purification(subject, share, variants, found, masks, changed)
+    else:
+        restore(subject.model, run.tensors("repaired", [key, settings.model_dump()], repaired))
 
 
 def extract_signatures(
