@@ -3,7 +3,7 @@
 Shapes: L layers, C components of a layer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,7 +16,7 @@ from inoculate.data import Example, sample
 from inoculate.hunt import Hunt, hunt
 from inoculate.importance import measure_importance
 from inoculate.progress import Progress, Silent
-from inoculate.repair import prepare_lesson, repair
+from inoculate.repair import Lesson, prepare_lesson, repair
 from inoculate.share import largest_harmless_share
 from inoculate.signature import Signature, measure_differences, score_components, select_top
 from inoculate.subject import Subject
@@ -80,16 +80,33 @@ def purify_subject(
     masks = select_components(signatures, share, settings)
     changed = neutralize_masks(subject, masks, settings)
     show.stage("repair")
+    keep = partial(run.tensors, "repaired", [key, settings.model_dump()])
+    repair_once(subject, lesson, settings, show, keep=keep if keep_repaired else None)
+    return Purification(subject, share, variants, found, masks, changed)
+
+
+def repair_once(
+    subject: Subject,
+    lesson: Lesson,
+    settings: Settings,
+    progress: Progress,
+    *,
+    keep: Callable[[Callable[[], dict[str, Tensor]]], Mapping[str, Tensor]] | None,
+) -> None:
+    """Repair the neutralized subject, in place, or give it the weights of an earlier repair.
+
+    Args:
+        keep: Makes and stores the repaired weights, or reads them; None to store nothing.
+    """
 
     def repaired() -> dict[str, Tensor]:
-        repair(subject, lesson, settings, show)
+        repair(subject, lesson, settings, progress)
         return subject.treated(_kinds(settings), lesson.touch)
 
-    if keep_repaired:
-        restore(subject.model, run.tensors("repaired", [key, settings.model_dump()], repaired))
-    else:
+    if keep is None:
         repaired()
-    return Purification(subject, share, variants, found, masks, changed)
+    else:
+        restore(subject.model, keep(repaired))
 
 
 def extract_signatures(
