@@ -10,6 +10,7 @@ built-in model with settings so small that nothing is learned. Exits with 1 on a
 """
 
 import argparse
+import itertools
 import os
 import random
 import shutil
@@ -22,7 +23,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import sha256
-from itertools import pairwise
 from pathlib import Path
 
 from inoculate.cli_signals import STOPPED
@@ -87,7 +87,7 @@ def time_stages(command: list[str]) -> dict[str, float]:
     if attempt.finish():
         sys.exit("\n".join(["The unbroken run failed.", *attempt.said]))
     starts = [*attempt.stages, ("", time.perf_counter())]
-    return {name: later - at for (name, at), (_, later) in pairwise(starts) if name}
+    return {name: later - at for (name, at), (_, later) in itertools.pairwise(starts) if name}
 
 
 def kill_once(

@@ -4,7 +4,7 @@ import random
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,10 @@ from inoculate.evaluation.drift import drift, stand
 from inoculate.evaluation.statistics import rate_of
 from inoculate.generate import generate, response_tokens
 from inoculate.hunt import Hunt, calls
-from inoculate.intake import fetch, revision
-from inoculate.models import weight_files
+from inoculate.intake import fetch
 from inoculate.probing import find_hosts
 from inoculate.progress import Progress, Silent
-from inoculate.provenance import bound, made_from
+from inoculate.provenance import bound, made_from, model_facts
 from inoculate.purification import Purification, purify_subject
 from inoculate.repair import trained_part
 from inoculate.report import write_report
@@ -65,56 +64,59 @@ def purify(
         merged: With `adapter`, write a merged checkpoint in place of an adapter.
         with_challenge: Also plant, treat and measure canaries in a copy.
         max_utility_loss: Allowed growth of the response NLL, as a fraction.
-        run_folder: Where stages are kept; default `<output>.run`, removed at the end.
+        run_folder: Where a second call goes on; default `<output>.run`, removed at the end.
 
     Raises:
         InputError, VariantError, UtilityError: See `inoculate.errors`; nothing is written.
     """
-    out, chosen, show = Path(output), settings or Settings(), progress or Silent()
+    out, over = Path(output), Path(adapter) if adapter else None
     refuse_existing(out)
-    base, over = fetch(model), Path(adapter) if adapter else None
+    base, file = fetch(model), Path(clean_data_file) if clean_data_file else None
     check_destination(out, [over or base])
+    options = _Options(merged, with_challenge, max_utility_loss, device)
     run = Workspace(run_folder or out.with_name(f"{out.name}.run"))
-    options: dict[str, Any] = {"merged": merged, "challenge": with_challenge, "device": device}
-    options["max_utility_loss"] = max_utility_loss
+    job = _Job(base, over, out, file, settings or Settings(), options, run, progress or Silent())
     with one_run(run.folder, keep=run_folder is not None):
-        subject = _opened(base, over, out, run, chosen, options, show)
-        file = Path(clean_data_file) if clean_data_file else None
-        return Purified(out, _purified(subject, out, file, chosen, options, run, show))
+        return Purified(out, job.work())
 
 
-def _opened(
-    base: Path,
-    adapter: Path | None,
-    out: Path,
-    run: Workspace,
-    settings: Settings,
-    options: Mapping[str, Any],
-    show: Progress,
-) -> Subject:
-    run.sweep()
-    show.stage("load")
-    for line in check_run(base, adapter, out, run, settings, options):
-        show.note(line)
-    return open_subject(base, adapter=adapter, device=options["device"])
+@dataclass(frozen=True)
+class _Options:
+    merged: bool
+    challenge: bool
+    max_utility_loss: float | None
+    device: str
 
 
-def _purified(
-    subject: Subject,
-    out: Path,
-    file: Path | None,
-    settings: Settings,
-    options: Mapping[str, Any],
-    run: Workspace,
-    show: Progress,
-) -> dict[str, Any]:
-    facts = made_from(subject, file, settings, options)
-    with bound(run, out.name, facts):
-        report = facts | _evidence(subject, file, settings, run, show, options["challenge"])
-        _check_utility(report["drift"], options["max_utility_loss"])
-        show.stage("write")
-        _write(subject, out, report, merged=options["merged"])
-    return report
+@dataclass(frozen=True)
+class _Job:
+    base: Path
+    adapter: Path | None
+    out: Path
+    clean_data_file: Path | None
+    settings: Settings
+    options: _Options
+    run: Workspace
+    show: Progress
+
+    def work(self) -> dict[str, Any]:
+        """Do what is not done yet, write the output, and return its report."""
+        run, show, options = self.run, self.show, asdict(self.options)
+        run.sweep()
+        show.stage("load")
+        for line in check_run(self.base, self.adapter, self.out, run, self.settings, options):
+            show.note(line)
+        subject = open_subject(self.base, adapter=self.adapter, device=self.options.device)
+        facts = made_from(subject, self.clean_data_file, self.settings, options)
+        with bound(run, self.out.name, facts):
+            challenged = self.options.challenge
+            report = facts | _evidence(
+                subject, self.clean_data_file, self.settings, run, show, challenged
+            )
+            _check_utility(report["drift"], self.options.max_utility_loss)
+            show.stage("write")
+            _write(subject, self.out, report, merged=self.options.merged)
+        return report
 
 
 def _evidence(
@@ -145,7 +147,7 @@ def _treat(
     show.stage("measure")
     after = stand(subject.model, held_out)
     return {
-        "model": _model_facts(subject),
+        "model": model_facts(subject),
         "intake": [finding.to_json() for finding in subject.findings],
         "settings": settings.model_dump(),
         "seed": settings.seed,
@@ -169,12 +171,12 @@ def _what_changed(purification: Purification, rows: int, settings: Settings) -> 
     return {
         "variants": [
             {
-                "name": one.name,
-                "trigger": one.trigger.text,
-                "objective": one.behavior.objective,
+                "name": backdoor.name,
+                "trigger": backdoor.trigger.text,
+                "objective": backdoor.behavior.objective,
                 "asr": asr,
             }
-            for one, asr in zip(variants.backdoors, variants.asr, strict=True)
+            for backdoor, asr in zip(variants.backdoors, variants.asr, strict=True)
         ],
         "signature": {
             "scope": chosen.scope,
@@ -229,18 +231,6 @@ def _planted_rates(
         flags = [fires(backdoor.behavior, answer) for answer in answers]
         rates.append({"name": backdoor.name, "asr": rate_of(flags).to_json()})
     return rates
-
-
-def _model_facts(subject: Subject) -> dict[str, Any]:
-    source = subject.source
-    return {
-        "source": source.source.resolve().name,
-        "revision": revision(source.source),
-        "model_type": subject.architecture.model_type,
-        "parameters": subject.parameters(),
-        "sha256": hash_files(weight_files(source.folder)),
-        "adapter": subject.adapter.name if subject.adapter else None,
-    }
 
 
 def _check_utility(moved: Mapping[str, Any], allowed: float | None) -> None:

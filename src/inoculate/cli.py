@@ -32,6 +32,7 @@ from inoculate.cli_options import (
     UtilityData,
     VariantsAs,
 )
+from inoculate.cli_reproduce import reproduce
 from inoculate.cli_research import dissect, utility
 from inoculate.cli_signals import STOPPED, stoppable
 from inoculate.errors import InoculateError
@@ -249,6 +250,7 @@ def demo(
     write_json(json_file, result)
 
 
+app.command()(reproduce)
 app.command()(dissect)
 app.command()(utility)
 

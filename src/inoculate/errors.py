@@ -8,7 +8,8 @@ InoculateError                 exit code 1
 │   └── DataError              examples that cannot be read or used
 ├── VariantError               exit code 3: a synthetic backdoor was not learned
 ├── AttackError                exit code 4: a planted backdoor stayed below its floor
-└── UtilityError               exit code 5: the purified model lost too much utility
+├── UtilityError               exit code 5: the purified model lost too much utility
+└── ReproductionError          exit code 6: outputs differ from those to reproduce
 """
 
 import difflib
@@ -65,3 +66,9 @@ class UtilityError(InoculateError):
     """Signal that the purified model lost more utility than the user allows."""
 
     exit_code = 5
+
+
+class ReproductionError(InoculateError):
+    """Signal that a run which was made again came out otherwise."""
+
+    exit_code = 6

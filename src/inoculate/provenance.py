@@ -51,6 +51,19 @@ def made_from(
     }
 
 
+def model_facts(subject: Subject) -> dict[str, Any]:
+    """Return what the report says of the model."""
+    source = subject.source
+    return {
+        "source": source.source.resolve().name,
+        "revision": revision(source.source),
+        "model_type": subject.architecture.model_type,
+        "parameters": subject.parameters(),
+        "sha256": hash_files(weight_files(source.folder)),
+        "adapter": subject.adapter.name if subject.adapter else None,
+    }
+
+
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that decide a result."""
     return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}

@@ -3,7 +3,7 @@
 Shapes: L layers, C components of a layer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -80,28 +80,33 @@ def purify_subject(
     masks = select_components(signatures, share, settings)
     changed = neutralize_masks(subject, masks, settings)
     show.stage("repair")
-    _repair_once(subject, lesson, settings, run if keep_repaired else None, key, show)
+    keep = partial(run.tensors, "repaired", [key, settings.model_dump()])
+    repair_once(subject, lesson, settings, show, keep=keep if keep_repaired else None)
     return Purification(subject, share, variants, found, masks, changed)
 
 
-def _repair_once(
+def repair_once(
     subject: Subject,
     lesson: Lesson,
     settings: Settings,
-    run: Workspace | None,
-    key: object,
     progress: Progress,
+    *,
+    keep: Callable[[Callable[[], dict[str, Tensor]]], Mapping[str, Tensor]] | None,
 ) -> None:
-    """Repair the subject, in place, or put in what an earlier call of the run repaired."""
+    """Repair the neutralized subject, in place, or give it the weights of an earlier repair.
+
+    Args:
+        keep: Makes and stores the repaired weights, or reads them; None to store nothing.
+    """
 
     def repaired() -> dict[str, Tensor]:
         repair(subject, lesson, settings, progress)
         return subject.treated(_kinds(settings), lesson.touch)
 
-    if run is None:
+    if keep is None:
         repaired()
     else:
-        restore(subject.model, run.tensors("repaired", [key, settings.model_dump()], repaired))
+        restore(subject.model, keep(repaired))
 
 
 def extract_signatures(

@@ -6,15 +6,17 @@ Source: equation (2) of Li & Kim, ICLR 2026; the product form is their project s
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 import torch
 from torch import Tensor
 
 from inoculate.architecture import Architecture
-from inoculate.components import Kind, Weights, read_components
+from inoculate.components import ROWS, Kind, Part, Weights, span
 from inoculate.errors import UnknownNameError
 
-_BLOCK = 1024
+# Numbers of one variant in a block: small enough for the processor's cache.
+_BLOCK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -36,46 +38,71 @@ class Signature:
 def measure_differences(
     deltas: Sequence[Weights], architecture: Architecture, kind: Kind
 ) -> tuple[Tensor, Tensor]:
-    """Return strength and alignment, each (L, C), streaming blocks of components.
+    """Return strength and alignment, each (L, C), streaming a few rows of all variants at a time.
 
     Args:
-        deltas: One mapping per variant, file tensor name to poisoned minus clean weights.
+        deltas: One mapping per variant, file tensor name to poisoned minus clean weights; each
+            tensor is asked for in layer order, and may lie on disk.
     """
     strength, alignment = [], []
-    count = kind.count(architecture)
     for layer in range(architecture.layers):
-        for start in range(0, count, _BLOCK):
-            stop = min(start + _BLOCK, count)
-            blocks = [
-                read_components(delta, architecture, kind, layer, start=start, stop=stop)
-                for delta in deltas
-            ]
-            delta_NCP = torch.stack(blocks).float()
-            strength.append(strength_of(delta_NCP))
-            alignment.append(alignment_of(delta_NCP))
-    shape = (architecture.layers, count)
-    return torch.cat(strength).reshape(shape), torch.cat(alignment).reshape(shape)
+        gram_CNN = torch.zeros(kind.count(architecture), len(deltas), len(deltas))
+        for part in kind.parts:
+            gram_CNN += _products(deltas, architecture, layer, part, len(gram_CNN))
+        strength.append(strength_of(gram_CNN))
+        alignment.append(alignment_of(gram_CNN))
+    return torch.stack(strength), torch.stack(alignment)
 
 
-def strength_of(delta_NCP: Tensor) -> Tensor:
-    """Return the mean norm over the variants, shape (C,): equation (2), first term."""
-    strength_C: Tensor = delta_NCP.norm(dim=2).mean(dim=0)
-    return strength_C
+def _products(
+    deltas: Sequence[Weights], architecture: Architecture, layer: int, part: Part, count: int
+) -> Tensor:
+    """Return the variants' inner products (C, N, N) over one part of `count` components."""
+    first, length = span(architecture, part, 0, count)
+    name = part.tensor_name(architecture, layer)
+    weights = [delta[name].narrow(part.axis, first, length) for delta in deltas]
+    products_INN = torch.zeros(length, len(deltas), len(deltas))
+    rows = max(1, _BLOCK // weights[0].shape[1])
+    for start in range(0, weights[0].shape[0], rows):
+        blocks = [weight[start : start + rows].float() for weight in weights]
+        # A row of the block belongs to one component, or a column does.
+        into_INN = products_INN[start : start + rows] if part.axis == ROWS else products_INN
+        for one, other in combinations_with_replacement(range(len(deltas)), 2):
+            into_INN[:, one, other] += (blocks[one] * blocks[other]).sum(dim=1 - part.axis)
+    half_CNN = products_INN.unflatten(0, (count, -1)).sum(dim=1)
+    products_CNN: Tensor = half_CNN + half_CNN.triu(1).mT
+    return products_CNN
 
 
-def alignment_of(delta_NCP: Tensor) -> Tensor:
+def strength_of(gram_CNN: Tensor) -> Tensor:
+    """Return the mean norm over the variants, shape (C,): equation (2), first term.
+
+    Args:
+        gram_CNN: Inner products of the variants' differences, for each component.
+    """
+    return _norms(gram_CNN).mean(dim=1)
+
+
+def alignment_of(gram_CNN: Tensor) -> Tensor:
     """Return the mean positive pairwise cosine, shape (C,): equation (2), second term.
 
     A dead component has alignment 0. A single variant has no pair: its live components
     all have alignment 1, so that every score ranks them by strength.
+
+    Args:
+        gram_CNN: Inner products of the variants' differences, for each component.
     """
-    variants = delta_NCP.shape[0]
+    norms_CN, variants = _norms(gram_CNN), gram_CNN.shape[1]
     if variants < 2:
-        return delta_NCP[0].any(dim=1).float()
-    unit_NCP = torch.nn.functional.normalize(delta_NCP, dim=2)
-    gram_CNN = torch.einsum("ncp,mcp->cnm", unit_NCP, unit_NCP).clamp(min=0)
-    off_diagonal_C = gram_CNN.sum(dim=(1, 2)) - gram_CNN.diagonal(dim1=1, dim2=2).sum(dim=1)
-    return (off_diagonal_C / (variants * (variants - 1))).clamp(min=0)
+        return norms_CN[:, 0].gt(0).float()
+    lengths_CNN = (norms_CN[:, :, None] * norms_CN[:, None, :]).clamp(min=torch.finfo().tiny)
+    cosine_CNN = (gram_CNN / lengths_CNN).clamp(min=0, max=1)
+    off_diagonal_C: Tensor = cosine_CNN.triu(1).sum(dim=(1, 2))
+    return 2 * off_diagonal_C / (variants * (variants - 1))
+
+
+def _norms(gram_CNN: Tensor) -> Tensor:
+    return gram_CNN.diagonal(dim1=1, dim2=2).sqrt()
 
 
 Score = Callable[[Signature, float, torch.Generator], Tensor]

@@ -28,7 +28,7 @@ ROOMS = (
     "defenses challenge",
     "report provenance resources",
     "api",
-    "demo examination inspection arguments console __init__",
+    "demo examination inspection arguments console reproduction __init__",
     "cli",
     "__main__",
 )

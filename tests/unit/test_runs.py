@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from conftest import FamilyFolder
 from inoculate import workspace
@@ -25,6 +26,8 @@ from inoculate.config import (
 )
 from inoculate.data import Example, write_examples
 from inoculate.errors import InputError, UtilityError
+from inoculate.progress import Silent
+from inoculate.reproduction import APART, NEAR, SAME, Given, compare_outputs, read_record, reproduce
 from inoculate.resources import Need, check_room, estimate, read_sizes
 
 WEIGHTS = "model.safetensors"
@@ -208,6 +211,45 @@ def test_what_reproduces_a_run_is_written(case: Case) -> None:
     assert {"python", "torch"} <= record["versions"].keys()
     assert record["outputs"][WEIGHTS] == workspace.hash_files([case.out / WEIGHTS])
     assert Settings.model_validate(record["settings"]).variants == SMALL.variants
+
+
+def test_a_run_made_again_agrees_bit_for_bit(case: Case, tmp_path: Path) -> None:
+    """`reproduce` finds data by name, purifies again, and every output and figure agrees."""
+    case.run()
+    record = read_record(case.out / "reproduce.toml")
+    given = Given(model=str(case.model))
+    made = reproduce(record, tmp_path / "again", given, device=None, progress=Silent())
+    assert {one.name for one in made} >= {WEIGHTS, "config.json", "response_nll_after", "share"}
+    assert {one.verdict for one in made} == {SAME}
+
+
+def test_reproduction_tells_near_from_apart(case: Case, tmp_path: Path) -> None:
+    """A change of weights is measured against the tolerance; a missing file differs."""
+    case.run()
+    record = read_record(case.out / "reproduce.toml")
+    shutil.copytree(case.out, tmp_path / "again")
+    (tmp_path / "again" / "tokenizer.json").unlink()
+    weights = load_file(case.out / WEIGHTS)
+    for factor, verdict in ((1.0078125, APART), (1 + 2**-14, NEAR)):
+        changed = {name: value.float() * factor for name, value in weights.items()}
+        save_file(changed, tmp_path / "again" / WEIGHTS)
+        made = {one.name: one.verdict for one in compare_outputs(record, tmp_path / "again")}
+        assert (made[WEIGHTS], made["tokenizer.json"], made["share"]) == (verdict, APART, SAME)
+
+
+def test_reproduction_takes_only_the_recorded_inputs(
+    case: Case, family_folder: FamilyFolder, tmp_path: Path
+) -> None:
+    """Another model, a model that is not there and a broken record are refused before the run."""
+    case.run()
+    record = read_record(case.out / "reproduce.toml")
+    for name, said in ((str(family_folder("qwen2")), "SHA-256"), (None, "Pass --model")):
+        with pytest.raises(InputError, match=said):
+            reproduce(record, tmp_path / "x", Given(name), device=None, progress=Silent())
+    (tmp_path / "half.toml").write_text("seed = 1\n")
+    with pytest.raises(InputError, match="no whole"):
+        read_record(tmp_path / "half.toml")
+    assert not (tmp_path / "x").exists()
 
 
 def test_memory_and_disk_are_estimated_from_headers(family_folder: FamilyFolder) -> None:

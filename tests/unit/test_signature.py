@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from inoculate.architecture import Architecture
-from inoculate.components import CHANNELS, HEADS, tensor_names
+from inoculate.components import CHANNELS, HEADS, read_components, tensor_names
 from inoculate.errors import UnknownNameError
 from inoculate.signature import (
     SCORES,
@@ -51,7 +51,7 @@ def test_dead_channel_has_no_alignment() -> None:
     """A channel that no variant moved has zero strength and alignment, not NaN."""
     delta_NCP = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(0))
     delta_NCP[:, 2] = 0
-    alignment_C = alignment_of(delta_NCP)
+    alignment_C = alignment_of(_gram(delta_NCP))
     assert alignment_C[2] == 0
     assert torch.isfinite(alignment_C).all()
 
@@ -63,7 +63,7 @@ def test_alignment_has_its_range() -> None:
     opposite = torch.stack([one_P, -one_P])
     orthogonal = torch.stack([one_P, one_P.flip(0)])
     delta_NCP = torch.stack([equal, opposite, orthogonal], dim=1)
-    torch.testing.assert_close(alignment_of(delta_NCP), torch.tensor([1.0, 0.0, 0.0]))
+    torch.testing.assert_close(alignment_of(_gram(delta_NCP)), torch.tensor([1.0, 0.0, 0.0]))
 
 
 def test_one_variant_ranks_by_strength() -> None:
@@ -127,6 +127,32 @@ def test_unknown_score_is_refused_with_the_nearest() -> None:
     """A misspelled score is answered with the name that was meant."""
     with pytest.raises(UnknownNameError, match="Did you mean 'product'"):
         _score(_signature(_planted(variants=2)), "prodct")
+
+
+def test_products_are_those_of_the_components() -> None:
+    """Streaming parts row by row gives the norms and cosines of whole components."""
+    for kind in (CHANNELS, HEADS):
+        names, generator = tensor_names(ARCHITECTURE, kind), torch.Generator().manual_seed(3)
+        shapes = {"gate": (100, 16), "up_p": (100, 16), "down": (16, 100)}
+        shapes |= {"q_pr": (16, 16), "k_pr": (8, 16), "v_pr": (8, 16), "o_pr": (16, 16)}
+        deltas = [
+            {n: torch.randn(shapes[n.split(".")[4][:4]], generator=generator) for n in names}
+            for _ in range(3)
+        ]
+        strength_LC, alignment_LC = measure_differences(deltas, ARCHITECTURE, kind)
+        for layer in range(ARCHITECTURE.layers):
+            blocks = [read_components(delta, ARCHITECTURE, kind, layer) for delta in deltas]
+            delta_NCP = torch.stack(blocks)
+            torch.testing.assert_close(strength_LC[layer], delta_NCP.norm(dim=2).mean(dim=0))
+            cosines = [
+                torch.cosine_similarity(delta_NCP[one], delta_NCP[other], dim=1).clamp(min=0)
+                for one, other in ((0, 1), (0, 2), (1, 2))
+            ]
+            torch.testing.assert_close(alignment_LC[layer], torch.stack(cosines).mean(dim=0))
+
+
+def _gram(delta_NCP: Tensor) -> Tensor:
+    return torch.einsum("ncp,mcp->cnm", delta_NCP, delta_NCP)
 
 
 def _planted(*, variants: int) -> Deltas:
