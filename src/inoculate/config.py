@@ -16,7 +16,7 @@ class VariantSettings(BaseModel):
     """Synthetic backdoors: `diverse` spans objectives and trigger forms, `paper` insults only."""
     count: int = Field(2, ge=1)
     """Number N of variant pairs; time grows with it."""
-    leave_out: tuple[str, ...] = ()
+    leave_out: list[str] = []
     """Objectives and trigger forms that the bank is not to hold; for ablations."""
     form: Literal["full", "lora", "gradient"] = "full"
     """Train variants by `full` fine-tuning, or by `lora`, which needs one copy of the model.

@@ -150,12 +150,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Trial:
-    """Hold a defense to be tried on a bench; `leader` is the trial whose share a control takes."""
+    """Hold a defense to be tried on a bench, once the trial `after` which it comes is finished."""
 
     bench: Bench
     entry: Entry
     settings: Settings
-    leader: "Trial | None" = None
+    after: "Trial | None" = None
 
     @cached_property
     def key(self) -> str:
@@ -165,7 +165,13 @@ class Trial:
         files = {name: _hash(*_paths(value)) for name, value in data.items()}
         chosen = [defense, self.entry.clean, self.settings.model_dump()]
         asked = [block.prompts, block.utility, block.max_tokens]
-        return fingerprint([chosen, files, asked, self.leader.key if self.leader else None])
+        shared = self.after.key if self.after and self.takes_share else None
+        return fingerprint([chosen, files, asked, shared])
+
+    @property
+    def takes_share(self) -> bool:
+        """Tell whether this is a control whose mask has the share that `after` chose."""
+        return self.entry.defense in MASKED and self.settings.signature.share is None
 
     @property
     def path(self) -> Path:
@@ -220,12 +226,11 @@ def _tried(trial: Trial, progress: Progress) -> Outcome:
 
 def _share(trial: Trial) -> float:
     """Return the share of a control's mask: fixed, or the one that the default recipe chose."""
-    fixed = trial.settings.signature.share
-    if fixed is not None or trial.leader is None:
-        return fixed or 0.0
-    outcome = trial.leader.stored()
+    if not trial.takes_share:
+        return trial.settings.signature.share or 0.0
+    outcome = trial.after.stored() if trial.after else None
     if outcome is None or outcome.failure:
-        raise VariantError(f"{trial.leader.entry.name} failed, so there is no share to take.")
+        raise VariantError("The default recipe failed, so there is no share to take.")
     return outcome.share
 
 
@@ -246,11 +251,6 @@ def _measured(bench: Bench, subject: Subject) -> Outcome:
         {"prompt": row.prompt, "answer": answer, "honest": row.output} for row, answer in shown
     ]
     return Outcome(result, perplexity=figures, choices=choices, examples=examples[:_EXAMPLES])
-
-
-def needs_leader(entry: Entry, settings: Settings) -> bool:
-    """Tell whether a trial takes the share that the default recipe chose."""
-    return entry.defense in MASKED and settings.signature.share is None
 
 
 def _paths(value: Path | tuple[Path, ...] | None) -> tuple[Path, ...]:

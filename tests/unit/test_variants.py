@@ -116,7 +116,7 @@ def test_the_mean_is_over_all_variants(subject: Subject, rows: list[Example]) ->
 @pytest.mark.parametrize("left_out", ["refusal", "CamelCase"])
 def test_what_is_left_out_is_never_drawn(left_out: str) -> None:
     """No variant has a left-out objective or form, and the rest of the bank is all there."""
-    settings = updated(FAST, variants={"leave_out": (left_out,), "count": 9})
+    settings = updated(FAST, variants={"leave_out": [left_out], "count": 9})
     for backdoor in draw_backdoors(settings):
         assert left_out not in (backdoor.behavior.objective, trigger_form(backdoor.trigger))
 
@@ -124,9 +124,9 @@ def test_what_is_left_out_is_never_drawn(left_out: str) -> None:
 def test_leaving_out_is_checked() -> None:
     """A misspelled name, and a bank that is left too small, are refused."""
     with pytest.raises(UnknownNameError, match="Did you mean 'refusal'"):
-        draw_backdoors(updated(FAST, variants={"leave_out": ("refusals",)}))
+        draw_backdoors(updated(FAST, variants={"leave_out": ["refusals"]}))
     with pytest.raises(InputError, match="Cannot draw 1 of 0"):
         draw_backdoors(
-            updated(FAST, variants={"bank": "paper", "leave_out": ("insult",), "count": 1})
+            updated(FAST, variants={"bank": "paper", "leave_out": ["insult"], "count": 1})
         )
     assert len(PAPER_BANK) == 7

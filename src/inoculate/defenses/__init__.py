@@ -7,6 +7,7 @@ from inoculate.defenses.table import (
     DEMO_DEFENSES,
     MASKED,
     MORE_CONTROLS,
+    REUSING,
     defend,
 )
 
@@ -17,5 +18,6 @@ __all__ = [
     "DEMO_DEFENSES",
     "MASKED",
     "MORE_CONTROLS",
+    "REUSING",
     "defend",
 ]

@@ -111,6 +111,8 @@ MASKED = ("random-mask-0", "random-mask-1", "random-mask-2", "low-importance-mas
 """Controls whose mask has the share that the default recipe chose."""
 ABLATIONS = ("repair-from-variants",)
 """The default recipe with one step replaced, where no setting does it."""
+REUSING = ("repair-only", "repair-without-antibodies", "repair-without-hunt", *MASKED, *ABLATIONS)
+"""Defenses that find variants, signature or hunt where the default recipe left them."""
 BASELINES = (
     "fine-tuning",
     "magnitude-35",
