@@ -86,11 +86,11 @@ def compare(
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Trials at once, each with a thread.")] = 1,
 ) -> None:
-    """Try every defense of GRID on every attacked model of it, each once, and compare.
+    """Try every defense of GRID on every attacked model of it, each once.
 
-    A trial is stored as it finishes. The same command goes on where it was stopped, and runs
-    what has been added to GRID since. OUTPUT gets results.jsonl, table.md and report.html, whole
-    after every trial.
+    A trial is stored as it finishes: the same command goes on where it was
+    stopped, and runs only what has been added to GRID since. OUTPUT gets
+    results.jsonl, table.md and report.html, whole after every trial.
     """
     from inoculate.console import Console, Stages
     from inoculate.grid import read_grid
