@@ -55,6 +55,7 @@ class Bench:
     def prepare(self, progress: Progress) -> None:
         """Plant the backdoor, unless an earlier call did."""
         if not self.attacked.is_dir():
+            progress.stage("attack")
             self.folder.mkdir(parents=True, exist_ok=True)
             rows = poison_rows(self.case)
             attack_folder(self.model, self.attacked, rows, self.case.plan, progress)
