@@ -10,7 +10,7 @@ _LEFT, _TOP, _WIDTH, _HEIGHT = 44.0, 8.0, 560.0, 260.0
 _GOAL_ASR, _GOAL_GROWTH, _GOAL_LOSS = 0.05, 0.05, 0.01
 _FARTHEST = 1.5  # times the undefended loss; what lies beyond is drawn at the edge
 _TICKS = 5
-_DASHES = ("", "6 3", "2 3", "8 3 2 3")
+_DASHES = ("6 3", "2 3", "8 3 2 3", "12 3")
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _line(
         "name": name,
         "points": points,
         "path": " ".join(f"{point['x']},{point['y']}" for point in points),
-        "dash": _DASHES[number % len(_DASHES)],
+        "dash": "" if name == "inoculate" else _DASHES[number % len(_DASHES)],
         "ours": name == "inoculate",
     }
 

@@ -12,6 +12,7 @@ from inoculate.report.frontier import draw_frontier
 from inoculate.report.heat import draw_heat
 from inoculate.report.picture import draw
 from inoculate.report.study import MEASURES, shown_measures
+from inoculate.report.tables import summary_lines
 from inoculate.show import visible
 
 
@@ -38,6 +39,7 @@ def render_study(study: Mapping[str, Any]) -> str:
         study=study,
         sentences=verdict.study_sentences(study),
         heat=draw_heat(study),
+        means=summary_lines(study.get("summary") or []),
         measures=MEASURES,
         shown_measures=shown_measures,
         verdict=verdict,

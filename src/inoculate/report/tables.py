@@ -38,7 +38,8 @@ def study_markdown(study: Mapping[str, Any]) -> str:
     blocks = [f"# {escape_markdown(str(study['title']))}"]
     blocks.append(f"    {words.one_line(str(study['command']))}")
     if len(comparisons) > 1:
-        blocks += [_paragraph(verdict.study_sentences(study)), summary_table(study["summary"])]
+        lines = [[escape_markdown(name), *rest] for name, *rest in summary_lines(study["summary"])]
+        blocks += [_paragraph(verdict.study_sentences(study)), _table(lines)]
     for comparison in comparisons:
         blocks += _section(comparison)
     return "\n\n".join(blocks) + "\n"
@@ -53,16 +54,13 @@ def comparison_markdown(rows: Sequence[Row]) -> str:
         + [figure(row) for figure in _FIGURES.values()]
         for row in rows
     ]
-    return _table(["defense", *heads], cells)
+    return _table(_spoken([["defense", *heads], *cells]))
 
 
-def summary_table(summary: Sequence[Row]) -> str:
-    """Return each defense's means over the attacked models."""
-    cells = [
-        [escape_markdown(row["defense"]), *(write(row) for write in _MEANS.values())]
-        for row in summary
-    ]
-    return _table(["defense", *_MEANS], cells)
+def summary_lines(summary: Sequence[Row]) -> list[list[str]]:
+    """Return each defense's means over the attacked models, below the line of their headings."""
+    lines = [[row["defense"], *(write(row) for write in _MEANS.values())] for row in summary]
+    return _spoken([["defense", *_MEANS], *lines])
 
 
 def result_lines(study: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -90,20 +88,20 @@ def _section(comparison: Mapping[str, Any]) -> list[str]:
              verdict.test_result(comparison, test)]
             for test in comparison["tests"]
         ]  # fmt: skip
-        blocks.append(_table(heads, cells))
+        blocks.append(_table([heads, *cells]))
     return blocks
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table without the columns in which every cell is a dash."""
-    kept = [
-        index
-        for index in range(len(heads))
-        if index == 0 or any(row[index] != words.MISSING for row in rows)
-    ]
-    lines = [[heads[index] for index in kept], ["---", *["--:"] * (len(kept) - 1)]]
-    lines += [[row[index] for index in kept] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _spoken(lines: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Return lines without the columns that hold a dash in all but the first."""
+    columns = list(zip(*lines, strict=True))
+    kept = [column for column in columns if set(column[1:]) != {words.MISSING}]
+    return [list(line) for line in zip(*kept, strict=True)]
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    ruled = [lines[0], ["---", *["--:"] * (len(lines[0]) - 1)], *lines[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in ruled)
 
 
 def _head(name: str, rows: Sequence[Row]) -> str:
