@@ -1,7 +1,8 @@
 """The demonstration: a study of one attacked model, with the controls that a reader asks for."""
 
 from inoculate.defenses import DEMO_DEFENSES, MORE_CONTROLS
-from inoculate.grid import OURS, Block, Entry, Grid
+from inoculate.entry import Entry
+from inoculate.grid import OURS, Block, Grid
 from inoculate.planting import PlantSettings
 
 PROCESSES = 2

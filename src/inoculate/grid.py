@@ -21,7 +21,8 @@ from inoculate.attacking import Plan
 from inoculate.attacks import find_attack, find_task
 from inoculate.config import Settings
 from inoculate.configfile import first_problem, read_toml
-from inoculate.defenses import DEFENSES, MASKED
+from inoculate.defenses import MASKED
+from inoculate.entry import Entry, merged, variations
 from inoculate.errors import UnknownNameError
 from inoculate.planting import PlantSettings
 from inoculate.signature import SCORES
@@ -41,40 +42,6 @@ def _found(path: Path, info: ValidationInfo) -> Path:
 
 
 File = Annotated[Path, AfterValidator(_found)]
-
-
-class Entry(BaseModel):
-    """A defense of a grid; a plain name stands for one whose settings are the grid's."""
-
-    model_config = _STRICT
-
-    name: str = Field(min_length=1)
-    """How tables call it; no two entries share one."""
-    defense: str
-    """A key of `inoculate.defenses.DEFENSES`; default: the entry's name."""
-    settings: dict[str, Any] = {}
-    """Settings that differ from the grid's, by group, as in a settings file."""
-    clean: Literal["given", "own-voice"] = "given"
-    """Clean rows: the file that is given for the attacked model, or the model's own voice."""
-    curve: str
-    """Entries of one curve are joined in the picture of the frontier, in the order of the file;
-    default: the defense."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _filled(cls, given: Any) -> Any:
-        whole = {"name": given} if isinstance(given, str) else given
-        if isinstance(whole, dict) and "name" in whole:
-            whole = {"defense": whole["name"], **whole}
-            whole = {"curve": whole["defense"], **whole}
-        return whole
-
-    @field_validator("defense")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in DEFENSES:
-            raise UnknownNameError("defense", name, DEFENSES)
-        return name
 
 
 class Data(BaseModel):
@@ -196,6 +163,13 @@ class Grid(BaseModel):
     attacked: tuple[Block, ...] = Field(min_length=1)
     """Attacked models."""
 
+    @field_validator("defenses", mode="before")
+    @classmethod
+    def _varied(cls, given: Any) -> Any:
+        if not isinstance(given, list):
+            return given
+        return [one for entry in given for one in variations(entry)]
+
     @model_validator(mode="after")
     def _sound(self) -> "Grid":
         names = [entry.name for entry in self.defenses]
@@ -221,12 +195,7 @@ class Grid(BaseModel):
 
     def settings_for(self, entry: Entry, *, seed: int) -> Settings:
         """Return the grid's settings with the entry's in place."""
-        merged = {**self.settings}
-        for group, value in entry.settings.items():
-            before = merged.get(group)
-            both = isinstance(before, dict) and isinstance(value, dict)
-            merged[group] = {**before, **value} if both else value  # type: ignore[dict-item]
-        return Settings.model_validate({**merged, "seed": seed})
+        return Settings.model_validate({**merged(self.settings, entry.settings), "seed": seed})
 
 
 def read_grid(path: Path, data: Path | None = None) -> Grid:

@@ -53,16 +53,22 @@ def run_study(
 def plan_trials(grid: Grid, case: Case, out: Path) -> list[Trial]:
     """Return a trial for each defense, in the grid's order.
 
-    The undefended model comes before all; the default recipe before those that reuse its stages.
+    The undefended model comes before all, and one that goes through the stages of the default
+    recipe, itself where it is there, before the others that find those stages.
     """
     bench, entries = open_bench(case, out), {entry.name: entry for entry in grid.defenses}
-    settings = {name: grid.settings_for(entry, seed=case.seed) for name, entry in entries.items()}
-    none = Trial(bench, entries[NONE], settings[NONE])
-    ours = Trial(bench, entries[OURS], settings[OURS], none) if OURS in entries else None
-    planned = {NONE: none} | ({OURS: ours} if ours else {})
-    for name, entry in entries.items():
-        reuses = ours and entry.defense in (OURS, *REUSING)
-        planned.setdefault(name, Trial(bench, entry, settings[name], ours if reuses else none))
+    reusing = [name for name, entry in entries.items() if entry.defense in (OURS, *REUSING)]
+
+    def trial(name: str, after: Trial | None) -> Trial:
+        settings = grid.settings_for(entries[name], seed=case.seed)
+        return Trial(bench, entries[name], settings, after)
+
+    none = trial(NONE, None)
+    first = OURS if OURS in reusing else next(iter(reusing), NONE)
+    leader = none if first == NONE else trial(first, none)
+    planned = {NONE: none, first: leader}
+    for name in entries:
+        planned.setdefault(name, trial(name, leader if name in reusing else none))
     return [planned[name] for name in entries]
 
 
@@ -130,7 +136,7 @@ def _side_by_side(jobs: Sequence[Job], processes: int) -> Iterator[Job]:
 
 
 def _turn(trial: Trial) -> tuple[int, bool]:
-    """Put the default recipe first among those that wait for the same."""
+    """Put the default recipe first among those that wait for the same one."""
     return _depth(trial), trial.entry.name != OURS
 
 

@@ -16,12 +16,13 @@ from inoculate.clean import HELD_OUT, CleanData, clean_data, given_rows, resolve
 from inoculate.config import Settings
 from inoculate.data import Example, read_examples
 from inoculate.defenses import MASKED, defend
+from inoculate.entry import Entry
 from inoculate.errors import AttackError, DivergenceError, VariantError
 from inoculate.evaluation.choices import choose, read_questions, test_name
 from inoculate.evaluation.drift import perplexity
 from inoculate.evaluation.exam import Exam, Measurement, examine
 from inoculate.examination import ExamFiles, exam_for
-from inoculate.grid import BUILTIN, Case, Entry
+from inoculate.grid import BUILTIN, Case
 from inoculate.intake import fetch
 from inoculate.memory import Peak
 from inoculate.models import weight_files

@@ -49,10 +49,30 @@ def test_an_entry_s_settings_stand_over_the_grid_s(tmp_path: Path) -> None:
     assert (settings.seed, settings.clean_rows) == (3, 50)
     assert (settings.repair.epochs, settings.repair.antibodies) == (7, 0)
     assert settings.hunt == Settings().hunt
-    assert grid.defenses[1].curve == "inoculate" and grid.defenses[0].defense == "none"
+    assert grid.defenses[1].curve == "a" and grid.defenses[0].defense == "none"
+
+
+def test_one_entry_may_vary_a_setting(tmp_path: Path) -> None:
+    """It stands for an entry of each value, in order, on one curve; its other settings stay."""
+    varied = (
+        '{name = "rate", defense = "fine-tuning", vary = "repair.learning_rate", '
+        "values = [5e-5, 2e-4], settings = {repair = {epochs = 2}}}"
+    )
+    grid = read_grid(written(tmp_path, f'["none", {varied}]'))
+    assert [entry.name for entry in grid.defenses] == ["none", "rate 5e-05", "rate 0.0002"]
+    assert {entry.curve for entry in grid.defenses[1:]} == {"rate"}
+    repairs = [grid.settings_for(entry, seed=0).repair for entry in grid.defenses[1:]]
+    assert [repair.learning_rate for repair in repairs] == [5e-5, 2e-4]
+    assert [repair.epochs for repair in repairs] == [2, 2]
+    path = written(tmp_path, '["none", {name = "int4", vary = "clean_rows", values = [25, 50]}]')
+    rows = read_grid(path)
+    settings = [rows.settings_for(entry, seed=0) for entry in rows.defenses[1:]]
+    assert [one.clean_rows for one in settings] == [25, 50]
 
 
 DEFENSES = {
+    '["none", {name = "int4", vary = "repair.epochs"}]': "needs a name and a list `values`",
+    '["none", {name = "int4", vary = "repair.epoch", values = [1]}]': r"settings\.repair\.epoch",
     '["crow"]': "'none' is not among the defenses",
     '["none", "crwo"]': "Did you mean 'crow'",
     '["none", "none"]': "two defenses are called 'none'",

@@ -136,8 +136,8 @@ def _line(
         "name": name,
         "points": points,
         "path": " ".join(f"{point['x']},{point['y']}" for point in points),
-        "dash": "" if name == "inoculate" else _DASHES[number % len(_DASHES)],
-        "ours": name == "inoculate",
+        "dash": "" if name.startswith("inoculate") else _DASHES[number % len(_DASHES)],
+        "ours": name.startswith("inoculate"),
     }
 
 
