@@ -53,7 +53,8 @@ class Stages:
 
     def note(self, text: str) -> None:
         """Say one line about the current stage."""
-        self._console.print(f"    {escape_terminal(text)}", markup=False, highlight=False)
+        line = f"    {escape_terminal(text)}"
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away."""

@@ -172,6 +172,19 @@ def test_the_default_recipe_comes_before_its_controls(home: Path) -> None:
     assert [row["defense"] for row in rows] == ["random-mask-0", "int4", "inoculate", "none"]
 
 
+def test_without_the_default_recipe_the_first_of_its_kind_goes_ahead(home: Path) -> None:
+    """Those that find its variants wait for it, so that no two processes train the same ones."""
+    grid = grid_of(home, '["int4", "repair-without-hunt", "none", "repair-only"]')
+    trials = {t.entry.name: t for t in plan_trials(grid, grid.cases()[0], home / "out")}
+    after = {name: trial.after and trial.after.entry.name for name, trial in trials.items()}
+    assert after == {
+        "int4": "none",
+        "repair-without-hunt": "none",
+        "none": None,
+        "repair-only": "repair-without-hunt",
+    }
+
+
 def test_a_defense_that_fails_is_a_result(home: Path) -> None:
     """Variants that do not learn are told in the table and not tried again; the rest goes on."""
     stubborn = SMALL.replace("min_asr = 0.0", "min_asr = 1.0")

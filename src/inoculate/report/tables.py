@@ -39,7 +39,8 @@ def study_markdown(study: Mapping[str, Any]) -> str:
     blocks.append(f"    {words.one_line(str(study['command']))}")
     if len(comparisons) > 1:
         lines = [[escape_markdown(name), *rest] for name, *rest in summary_lines(study["summary"])]
-        blocks += [_paragraph(verdict.study_sentences(study)), _table(lines)]
+        blocks.append(_paragraph(verdict.study_sentences(study)))
+        blocks += [_table(lines)] if study["summary"] else []
     for comparison in comparisons:
         blocks += _section(comparison)
     return "\n\n".join(blocks) + "\n"
