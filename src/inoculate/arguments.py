@@ -93,21 +93,17 @@ def utility_tests(
         InputError: No file was given.
         DataError: A file cannot be read.
     """
-    from inoculate.evaluation.choices import read_questions
+    from inoculate.evaluation.choices import read_questions, test_name
     from inoculate.evaluation.utility import UtilityTests
 
     if not (choices or rows or requests):
         raise InputError("Nothing to compare by. Pass --choices, --rows or --requests.")
     return UtilityTests(
-        {_test_name(path): read_questions(path)[:limit] for path in choices},
+        {test_name(path): read_questions(path)[:limit] for path in choices},
         read_examples(rows)[:limit] if rows else [],
         read_examples(requests)[:limit] if requests else [],
         max_tokens,
     )
-
-
-def _test_name(path: Path) -> str:
-    return path.parent.name if path.stem == "test" else path.stem
 
 
 def _check(kind: str, name: str, known: tuple[str, ...]) -> None:

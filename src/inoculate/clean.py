@@ -1,5 +1,6 @@
 """Clean data: the user's file, or the suspicious model's own voice, filtered."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from inoculate.voice import bundled_prompts, keep_honest
 from inoculate.workspace import Workspace
 
 USER_FILE, OWN_VOICE = "user file", "own voice"
+HELD_OUT = 40
+"""Rows kept apart for measuring, at most."""
 _MIN_ROWS = 16
-_HELD_OUT = 40
 _ANSWER_TOKENS = 48
 
 
@@ -46,19 +48,31 @@ def clean_data(
     Raises:
         DataError: Too few rows are there, or are left after filtering.
     """
-    source = USER_FILE if file else OWN_VOICE
-    dropped: dict[str, int] = {}
     if file:
-        examples = read_examples(file)
-    else:
-        examples, dropped = _own_voice(subject, settings, run, progress)
+        return given_rows(read_examples(file), settings)
+    examples, dropped = _own_voice(subject, settings, run, progress)
+    return _divided(examples, OWN_VOICE, dropped, settings)
+
+
+def given_rows(examples: Sequence[Example], settings: Settings) -> CleanData:
+    """Return the user's rows.
+
+    Raises:
+        DataError: They are too few.
+    """
+    return _divided(examples, USER_FILE, {}, settings)
+
+
+def _divided(
+    examples: Sequence[Example], source: str, dropped: dict[str, int], settings: Settings
+) -> CleanData:
     if len(examples) < _MIN_ROWS:
         raise DataError(
             f"{len(examples)} clean rows are left ({source}, dropped: {dropped or 'none'}); at "
             f"least {_MIN_ROWS} are needed. Pass more with --clean-data."
         )
-    chosen = sample(examples, settings.clean_rows + _HELD_OUT, seed=settings.seed)
-    rest, held_out = split(chosen, min(_HELD_OUT, len(chosen) // 5), seed=settings.seed)
+    chosen = sample(examples, settings.clean_rows + HELD_OUT, seed=settings.seed)
+    rest, held_out = split(chosen, min(HELD_OUT, len(chosen) // 5), seed=settings.seed)
     return CleanData(rest, held_out, source, dropped)
 
 

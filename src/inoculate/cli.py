@@ -33,7 +33,7 @@ from inoculate.cli_options import (
     VariantsAs,
 )
 from inoculate.cli_reproduce import reproduce
-from inoculate.cli_research import dissect, utility
+from inoculate.cli_research import compare, dissect, utility
 from inoculate.cli_signals import STOPPED, stoppable
 from inoculate.errors import InoculateError
 
@@ -227,23 +227,19 @@ def demo(
     json_file: Json = None,
 ) -> None:
     """Plant a backdoor in the built-in model, purify it, and compare with controls."""
-    from inoculate.config import Settings
     from inoculate.console import Console, Stages, comparison_table, show_tests, write_json
-    from inoculate.demo import compare, demo_plan, prepare
-    from inoculate.report import write_comparison
+    from inoculate.demo import PROCESSES, demo_grid
+    from inoculate.study import run_study
 
     console = Console()
     stages = Stages(console)
-    settings = Settings(seed=seed)
-    plan = demo_plan(attack, task, seed=seed, adapter=adapter)
-    bench = prepare(output, plan, settings, stages)
-    result = compare(bench, all_controls=all_controls)
+    grid = demo_grid(attack, task, seed=seed, adapter=adapter, all_controls=all_controls)
+    chosen = f"--attack {attack} --task {task} --seed {seed}"
+    extra = f"{' --adapter' if adapter else ''}{' --all-controls' if all_controls else ''}"
+    command = f"inoculate demo {chosen}{extra}"
+    study = run_study(grid, output, processes=PROCESSES, command=command, progress=stages)
     stages.close()
-    mode = "adapter" if adapter else "full"
-    command = f"inoculate demo --attack {attack} --task {task} --seed {seed}"
-    result |= {"title": "Demonstration", "command": command, "seed": seed, "attack": attack}
-    result |= {"task": task, "mode": mode}
-    write_comparison(output, result)
+    result = {"command": command, **study["comparisons"][0]}
     console.print(comparison_table(result["rows"]))
     show_tests(console, result)
     console.print(f"report: {output / 'report.html'}", markup=False)
@@ -251,6 +247,7 @@ def demo(
 
 
 app.command()(reproduce)
+app.command()(compare)
 app.command()(dissect)
 app.command()(utility)
 

@@ -1,4 +1,4 @@
-"""The commands that need what only research has: an original, or a model before and after."""
+"""The commands that need what only research has: a trigger, an original, a model before."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,6 +76,35 @@ def dissect(
     names = {"model": (adapter or Path(str(suspicious))).name}
     names["reference"] = Path(str(base or reference)).name
     _show({**names, "attack": attack, "task": task, "seed": seed, **result}, output, json_file)
+
+
+def compare(
+    grid: Annotated[Path, typer.Argument(help="TOML file of the study; see benchmarks/.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the study.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Where relative paths of GRID start; default: beside it.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Trials at once, each with a thread.")] = 1,
+) -> None:
+    """Try every defense of GRID on every attacked model of it, each once.
+
+    A trial is stored as it finishes: the same command goes on where it was
+    stopped, and runs only what has been added to GRID since. OUTPUT gets
+    results.jsonl, table.md and report.html, whole after every trial.
+    """
+    from inoculate.console import Console, Stages
+    from inoculate.grid import read_grid
+    from inoculate.report import study_markdown
+    from inoculate.study import run_study
+
+    read = read_grid(grid, data)
+    console = Console()
+    stages = Stages(console)
+    command = f"inoculate compare {grid.name} -o {output.name}"
+    study = run_study(read, output, processes=jobs, command=command, progress=stages)
+    stages.close()
+    console.print(study_markdown(study), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"report: {output / 'report.html'}", markup=False)
 
 
 def utility(

@@ -16,8 +16,14 @@ class VariantSettings(BaseModel):
     """Synthetic backdoors: `diverse` spans objectives and trigger forms, `paper` insults only."""
     count: int = Field(2, ge=1)
     """Number N of variant pairs; time grows with it."""
-    form: Literal["full", "lora"] = "full"
-    """Train variants by `full` fine-tuning, or by `lora`, which needs one copy of the model."""
+    leave_out: list[str] = []
+    """Objectives and trigger forms that the bank is not to hold; for ablations."""
+    form: Literal["full", "lora", "gradient"] = "full"
+    """Train variants by `full` fine-tuning, or by `lora`, which needs one copy of the model.
+    `gradient` trains none and takes one plain step along the gradient: an ablation."""
+    counterparts: bool = True
+    """Subtract a clean counterpart from each variant; without, the suspicious model itself: an
+    ablation."""
     rows: int = Field(48, ge=2)
     """Clean rows in each variant's training data."""
     poisoned: int = Field(48, ge=1)

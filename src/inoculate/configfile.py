@@ -2,13 +2,15 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from inoculate.config import Settings
 from inoculate.errors import InputError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def to_toml(settings: Settings) -> str:
@@ -26,14 +28,33 @@ def read_settings(path: Path) -> Settings:
     Raises:
         InputError: The file cannot be read, or holds an unknown name or a bad value.
     """
+    return read_toml(path, Settings)
+
+
+def read_toml(path: Path, kind: type[Model], *, context: Any = None) -> Model:
+    """Read a TOML file as a pydantic model.
+
+    Args:
+        context: Passed to the model's validators.
+
+    Raises:
+        InputError: The file cannot be read, or holds an unknown name or a bad value.
+    """
     try:
-        return Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return kind.model_validate(content, context=context)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path} cannot be read as TOML: {error}.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path}: {place}: {first['msg']}.") from error
+        raise InputError(f"{path}: {first_problem(error)}.") from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return the place and the reason of the first mistake, without a full stop."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    reason = str(first["msg"]).removeprefix("Value error, ").removesuffix(".")
+    return f"{place}: {reason}" if place else reason
 
 
 def _lines(group: BaseModel, *, skip: set[str]) -> list[str]:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from inoculate.evaluation.exam import RATES
+from inoculate.report.words import is_rate, percent_cell
 from inoculate.show import escape_terminal
 
 
@@ -52,7 +53,8 @@ class Stages:
 
     def note(self, text: str) -> None:
         """Say one line about the current stage."""
-        self._console.print(f"    {escape_terminal(text)}", markup=False, highlight=False)
+        line = f"    {escape_terminal(text)}"
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -63,7 +65,7 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return the table of defenses, each rate in percent with its 95 % interval."""
     table = Table()
     table.add_column("defense")
-    shown = [name for name in RATES if any(_is_rate(row.get(name)) for row in rows)]
+    shown = [name for name in RATES if any(is_rate(row.get(name)) for row in rows)]
     for name in shown:
         table.add_column(name.replace("_", " "), justify="right")
     table.add_column("seconds", justify="right")
@@ -114,7 +116,7 @@ def show_utility(console: Console, compared: Mapping[str, Any]) -> None:
             markup=False,
         )
         console.print(f"KL divergence from before: {compared['kl_mean']:.4f} nats per token")
-    if _is_rate(compared["refusals_kept"]):
+    if is_rate(compared["refusals_kept"]):
         kept = percent_cell(compared["refusals_kept"])
         console.print(f"honest refusals kept: {kept}", markup=False)
 
@@ -158,14 +160,3 @@ def write_json(path: Path | None, value: object) -> None:
     """Write the value where the user asked for it."""
     if path is not None:
         path.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
-
-
-def _is_rate(value: object) -> bool:
-    return isinstance(value, Mapping) and bool(value.get("n"))
-
-
-def percent_cell(value: Any) -> str:
-    """Return a rate in percent with its 95 % interval, or a dash."""
-    if not _is_rate(value):
-        return "–"
-    return f"{value['rate']:.1%} [{value['low']:.1%}, {value['high']:.1%}]"

@@ -5,7 +5,8 @@ InoculateError                 exit code 1
 │   ├── UnknownNameError       a name that no table holds
 │   ├── CheckpointError        a model or adapter folder that cannot be used
 │   ├── ArchitectureError      a model type that no family describes
-│   └── DataError              examples that cannot be read or used
+│   ├── DataError              examples that cannot be read or used
+│   └── DivergenceError        a training whose loss is no finite number
 ├── VariantError               exit code 3: a synthetic backdoor was not learned
 ├── AttackError                exit code 4: a planted backdoor stayed below its floor
 ├── UtilityError               exit code 5: the purified model lost too much utility
@@ -48,6 +49,10 @@ class ArchitectureError(InputError):
 
 class DataError(InputError):
     """Signal examples that cannot be read or used."""
+
+
+class DivergenceError(InputError):
+    """Signal a training whose loss is no finite number."""
 
 
 class VariantError(InoculateError):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from inoculate.chat import Encoded
-from inoculate.errors import InputError
+from inoculate.errors import DivergenceError, InputError
 from inoculate.models import response_logits
 from inoculate.precision import mixed
 
@@ -111,7 +111,8 @@ def train(
         progress: Called with (step, steps) after each step.
 
     Raises:
-        InputError: There is nothing to train on or with, or the loss is not a number.
+        InputError: There is nothing to train on or with.
+        DivergenceError: The loss is no finite number.
     """
     if not rows:
         raise InputError("There are no rows to train on. Pass at least one example.")
@@ -128,6 +129,26 @@ def train(
     return losses
 
 
+def descend(
+    model: PreTrainedModel, rows: Sequence[Encoded], *, step: float, batch_size: int
+) -> None:
+    """Move the parameters that require gradients once against the rows' mean gradient, in place.
+
+    Args:
+        step: Length of the move for a gradient of one; no optimizer rescales it.
+    """
+    device = next(model.parameters()).device
+    for start in range(0, len(rows), batch_size):
+        indices = range(start, min(start + batch_size, len(rows)))
+        loss = language_modeling(model, collate(rows, indices, device))
+        (loss * len(indices) / len(rows)).backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.sub_(parameter.grad, alpha=step)
+                parameter.grad = None
+
+
 def _step(
     model: PreTrainedModel,
     batch: Batch,
@@ -138,7 +159,7 @@ def _step(
     with mixed(model):
         loss = objective(model, batch)
     if not torch.isfinite(loss):
-        raise InputError(
+        raise DivergenceError(
             "The training loss is not a finite number. Check the weights for NaN or Inf, "
             "or lower the learning rate."
         )

@@ -4,7 +4,7 @@ Source: Li & Kim, ICLR 2026, vaccination. Δ_i = θ_i(poisoned) − θ_i(clean c
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from inoculate import adapters
-from inoculate.attacks.bank import BANK, PAPER_BANK, SyntheticBackdoor, draw
+from inoculate.attacks.bank import BANK, PAPER_BANK, SyntheticBackdoor, draw, without
 from inoculate.attacks.behaviors import fires
 from inoculate.attacks.poison import poison_pairs
 from inoculate.attacks.triggers import insert_trigger
@@ -25,7 +25,7 @@ from inoculate.errors import VariantError
 from inoculate.generate import generate, response_tokens
 from inoculate.progress import Progress
 from inoculate.subject import Subject
-from inoculate.train import Schedule, plan_batches, train
+from inoculate.train import Schedule, descend, plan_batches, train
 from inoculate.trainable import restore, snapshot
 from inoculate.workspace import StoredTensors, Workspace
 
@@ -33,6 +33,7 @@ BANKS = {"diverse": BANK, "paper": PAPER_BANK}
 _TOUCH = "all"
 _ASR = "asr"
 _STEP_UP, _STEPS_UP = 1.5, 2
+_FIRST_ORDER_STEP = 0.1
 
 
 @dataclass(frozen=True)
@@ -56,26 +57,69 @@ def train_variants(
     Raises:
         VariantError: A variant did not learn its own backdoor within the bound.
     """
-    backdoors = draw(BANKS[settings.variants.bank], settings.variants.count, seed=settings.seed)
+    pairs = _pairs(subject, clean, settings)
     kinds = SCOPES[settings.signature.scope]
-    key = variants_key(subject, clean, settings)
+    key = _pair_key(subject, clean, settings)
     asr: list[float] = []
     deltas: list[StoredTensors] = []
-    for index, backdoor in enumerate(backdoors):
-        pair = _Pair(subject, backdoor, clean, settings, settings.seed * 1000 + index)
-        name = f"variants/{index}"
-        stored = run.tensors(name, key, partial(pair.difference, kinds))
+    for index, pair in enumerate(pairs):
+        stored = run.tensors(f"variants/{index}", key, partial(pair.difference, kinds))
         asr.append(round(float(stored[_ASR]), 4))
         deltas.append(stored)
-        progress.note(f"{backdoor.name}: ASR {asr[-1]:.2f}")
-        progress.step(index + 1, len(backdoors))
-    return Variants(backdoors, asr, deltas)
+        progress.note(f"{pair.backdoor.name}: ASR {asr[-1]:.2f}")
+        progress.step(index + 1, len(pairs))
+    return Variants([pair.backdoor for pair in pairs], asr, deltas)
+
+
+def draw_backdoors(settings: Settings) -> list[SyntheticBackdoor]:
+    """Return the synthetic backdoors of the variants.
+
+    Raises:
+        InputError: The bank does not hold as many, or none of what is to be left out.
+    """
+    chosen = settings.variants
+    return draw(without(BANKS[chosen.bank], chosen.leave_out), chosen.count, seed=settings.seed)
+
+
+def mean_of_variants(
+    subject: Subject, clean: Sequence[Example], settings: Settings, progress: Progress
+) -> dict[str, Tensor]:
+    """Return the mean weights of N poisoned variants, trained anew; the subject ends as it was.
+
+    An adapter's are its factors.
+
+    Raises:
+        VariantError: A variant did not learn its own backdoor within the bound.
+    """
+    subject.allow(_TOUCH)
+    pairs, start = _pairs(subject, clean, settings), snapshot(subject.model)
+    mean = {name: torch.zeros_like(value) for name, value in start.items()}
+    for index, pair in enumerate(pairs):
+        pair.train_poisoned(subject)
+        for name, value in snapshot(subject.model).items():
+            mean[name] += value / len(pairs)
+        restore(subject.model, start)
+        progress.step(index + 1, len(pairs))
+    return mean
 
 
 def variants_key(subject: Subject, clean: Sequence[Example], settings: Settings) -> object:
     """Return all that the variants depend on."""
     chosen = [settings.variants.model_dump(), settings.signature.scope]
     return [*data_key(subject, clean, settings), *chosen]
+
+
+def _pair_key(subject: Subject, clean: Sequence[Example], settings: Settings) -> object:
+    """Return what one pair depends on; how many there are is no part of it."""
+    chosen = settings.variants.model_dump(exclude={"count"})
+    return [*data_key(subject, clean, settings), chosen, settings.signature.scope]
+
+
+def _pairs(subject: Subject, clean: Sequence[Example], settings: Settings) -> "list[_Pair]":
+    return [
+        _Pair(subject, backdoor, clean, settings, settings.seed * 1000 + index)
+        for index, backdoor in enumerate(draw_backdoors(settings))
+    ]
 
 
 def data_key(subject: Subject, clean: Sequence[Example], settings: Settings) -> list[object]:
@@ -101,12 +145,12 @@ class _Pair:
         with variant_form(self.subject, form, seed=self.seed) as trained:
             trained.allow(_TOUCH)
             start = snapshot(trained.model)
-            poisoned, counterpart, lengths = self._rows()
-            rounds = self._train_until_learned(trained, poisoned, lengths)
+            learn = self._descend if form == "gradient" else self.train_poisoned
+            forget = learn(trained)
             after_poison = trained.scored_weights(kinds)
             restore(trained.model, start)
-            for index in range(rounds):
-                self._train_round(trained, counterpart, lengths, index)
+            if self.settings.variants.counterparts:
+                forget()
             after_clean = trained.scored_weights(kinds)
             difference = {
                 name: (after_poison.pop(name) - after_clean.pop(name)).to(torch.bfloat16).cpu()
@@ -114,6 +158,24 @@ class _Pair:
             }
             restore(trained.model, start)
         return {**difference, _ASR: torch.tensor(self.asr)}
+
+    def train_poisoned(self, trained: Subject) -> Callable[[], None]:
+        """Train the variant, in place; return what trains its counterpart from the same start."""
+        poisoned, counterpart, lengths = self._rows()
+        rounds = self._train_until_learned(trained, poisoned, lengths)
+
+        def train_counterpart() -> None:
+            for index in range(rounds):
+                self._train_round(trained, counterpart, lengths, index)
+
+        return train_counterpart
+
+    def _descend(self, trained: Subject) -> Callable[[], None]:
+        """Take one plain step along the gradient of the poisoned rows, in place, likewise."""
+        poisoned, counterpart, _ = self._rows()
+        size = self.settings.variants.batch_size
+        descend(trained.model, poisoned, step=_FIRST_ORDER_STEP, batch_size=size)
+        return lambda: descend(trained.model, counterpart, step=_FIRST_ORDER_STEP, batch_size=size)
 
     def _rows(self) -> tuple[list[Encoded], list[Encoded], list[int]]:
         variants = self.settings.variants
@@ -173,7 +235,7 @@ class _Pair:
 @contextmanager
 def variant_form(subject: Subject, form: str, *, seed: int) -> Iterator[Subject]:
     """Give the subject itself, or for `lora` the subject under a fresh adapter."""
-    if form == "full" or subject.adapter is not None:
+    if form != "lora" or subject.adapter is not None:
         yield subject
         return
     wrapped = adapters.add_adapter(subject.base.model)

@@ -10,6 +10,8 @@ import pytest
 import inoculate
 from inoculate.cli import main
 
+COMMANDS = ("purify", "attack", "evaluate", "challenge", "compare", "demo", "dissect", "utility")
+
 
 def test_help_needs_no_torch() -> None:
     """`--help` lists the commands without importing torch."""
@@ -21,7 +23,7 @@ def test_help_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ("purify", "attack", "evaluate", "challenge", "demo", "dissect", "utility"):
+    for command in COMMANDS:
         assert command in done.stdout
 
 
@@ -33,6 +35,7 @@ def test_help_needs_no_torch() -> None:
         (("utility", "builtin", "builtin"), "Nothing to compare by"),
         (("dissect", "builtin", "-o", "out"), "Pass SUSPICIOUS with --reference"),
         (("dissect", "builtin", "--reference", "builtin", "-o", "out"), "are equal"),
+        (("compare", "nowhere.toml", "-o", "out"), "nowhere.toml cannot be read"),
         (("purify", "-o", "out"), "Pass either MODEL alone"),
         (("purify", "builtin", "-o", "out", "--recipe", "papr"), "Did you mean 'paper'"),
     ],

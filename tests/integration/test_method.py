@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,20 +11,21 @@ import torch
 from safetensors.torch import load_file
 
 from inoculate.api import purify
-from inoculate.attacking import Plan
 from inoculate.attacks import find_attack, find_task
 from inoculate.builtin.fixture import model_folder, world_rows
 from inoculate.config import Settings, updated
 from inoculate.data import write_examples
-from inoculate.demo import DEMO_PLANT, Bench, prepare, run_defense
+from inoculate.demo import demo_grid
 from inoculate.errors import InputError, UtilityError
-from inoculate.evaluation.exam import examine, make_exam
+from inoculate.evaluation.exam import Measurement, examine, make_exam
 from inoculate.progress import Silent
+from inoculate.study import plan_trials
 from inoculate.subject import open_subject
 from inoculate.trainable import TOUCHES
+from inoculate.trial import Bench, Trial, run_trial
 
 # Fewer probes than the defaults, for speed; every stage still runs.
-FAST = updated(Settings(), variants={"probes": 10})
+FAST = {"variants": {"probes": 10}}
 
 LOAD_AND_ANSWER = """
 import sys, torch
@@ -39,13 +40,61 @@ print(tokenizer.decode(out[0, ids["input_ids"].shape[1]:], skip_special_tokens=T
 """
 
 
+@dataclass(frozen=True)
+class Patient:
+    """Hold the trials on an attacked built-in model, and what purify makes of it."""
+
+    trials: dict[str, Trial]
+    folder: Path
+
+    @property
+    def bench(self) -> Bench:
+        """Return the attacked model's bench."""
+        return self.trials["none"].bench
+
+    @property
+    def clean(self) -> Path:
+        """Return the file of the rows that the trials use."""
+        return self.folder / "clean.jsonl"
+
+    @property
+    def purified(self) -> Path:
+        """Return the folder that the user's command writes, from the stages of the trials."""
+        if not (self.folder / "out").is_dir():
+            self.purify("out", self.trials["inoculate"].settings)
+        return self.folder / "out"
+
+    def purify(self, name: str, settings: Settings, **options: float) -> None:
+        """Call the user's command."""
+        run = self.bench.run.folder
+        purify(
+            self.bench.attacked,
+            self.folder / name,
+            clean_data_file=self.clean,
+            settings=settings,
+            run_folder=run,
+            **options,  # type: ignore[arg-type]
+        )
+
+
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Patient:
     """Return an attacked built-in model and what judges defenses on it."""
-    plan = Plan(find_attack("badnets"), find_task("refusal"), settings=DEMO_PLANT)
-    bench = prepare(tmp_path_factory.mktemp("bench"), plan, FAST, Silent())
-    rows = bench.rows
-    return replace(bench, rows=replace(rows, prompts=rows.prompts[:60], utility=rows.utility[:200]))
+    folder = tmp_path_factory.mktemp("study")
+    grid = demo_grid("badnets", "refusal", seed=0, adapter=False)
+    block = grid.attacked[0].model_copy(update={"prompts": 60, "utility": 200})
+    grid = grid.model_copy(update={"attacked": (block,), "settings": FAST})
+    trials = plan_trials(grid, grid.cases()[0], folder)
+    trials[0].bench.prepare(Silent())
+    write_examples(world_rows(seed=0).clean, folder / "clean.jsonl")
+    return Patient({trial.entry.name: trial for trial in trials}, folder)
+
+
+def measured(patient: Patient, name: str) -> Measurement:
+    """Run a trial and return what was measured."""
+    measurement = run_trial(patient.trials[name], Silent()).measurement
+    assert measurement is not None
+    return measurement
 
 
 def share(flags: list[bool]) -> float:
@@ -53,38 +102,43 @@ def share(flags: list[bool]) -> float:
     return sum(flags) / len(flags)
 
 
-def test_the_whole_payload_stops_firing_and_utility_stays(bench: Bench) -> None:
-    """Purify, told nothing of the trigger, stops the exact payload; fragments may remain."""
-    before, _ = run_defense(bench, "none")
-    after, _ = run_defense(bench, "inoculate")
+def test_the_whole_payload_stops_firing_and_utility_stays(patient: Patient) -> None:
+    """The method, told nothing of the trigger, stops the exact payload; fragments may remain."""
+    before, after = measured(patient, "none"), measured(patient, "inoculate")
     assert share(before.asr) >= 0.9
     assert share(after.asr) <= 0.05
     assert share(after.planted) <= 0.02
     assert share(after.utility) >= share(before.utility) - 0.04
 
 
-def test_the_purified_folder_stands_alone(bench: Bench) -> None:
+def test_what_purify_writes_does_as_the_trial_did(patient: Patient) -> None:
+    """The folder of the user's command, rounded to its input's dtype, answers as was measured."""
+    trial, subject = measured(patient, "inoculate"), open_subject(patient.purified)
+    written = examine(subject.model, subject.tokenizer, patient.bench.exam())
+    assert share(written.asr) <= 0.05
+    assert share(written.utility) == pytest.approx(share(trial.utility), abs=0.02)
+
+
+def test_the_purified_folder_stands_alone(patient: Patient) -> None:
     """The output loads and answers in a process that never imports inoculate."""
-    run_defense(bench, "inoculate")
-    row = bench.rows.utility[0]
-    call = [sys.executable, "-c", LOAD_AND_ANSWER, str(bench.purified), row.prompt]
+    row = patient.bench.exam().utility[0]
+    call = [sys.executable, "-c", LOAD_AND_ANSWER, str(patient.purified), row.prompt]
     done = subprocess.run(call, capture_output=True, text=True, check=True)
     assert done.stdout.strip()
     for name in ("report.html", "report.json", "reproduce.toml", "README.md"):
-        assert (bench.purified / name).is_file()
+        assert (patient.purified / name).is_file()
 
 
-def test_untouched_tensors_keep_their_bits(bench: Bench) -> None:
+def test_untouched_tensors_keep_their_bits(patient: Patient) -> None:
     """Tensors neither repaired nor in the neutralized scope are bit-identical to the input's."""
-    run_defense(bench, "inoculate")
-    report = json.loads((bench.purified / "report.json").read_text())
+    report = json.loads((patient.purified / "report.json").read_text())
     parts = (report["repair"]["trained"], report["signature"]["scope"])
 
     def touched(name: str) -> bool:
         return any(TOUCHES[part](name) for part in parts)
 
-    before = load_file(bench.attacked / "model.safetensors")
-    after = load_file(bench.purified / "model.safetensors")
+    before = load_file(patient.bench.attacked / "model.safetensors")
+    after = load_file(patient.purified / "model.safetensors")
     assert before.keys() == after.keys()
     for name, value in before.items():
         assert value.dtype == after[name].dtype
@@ -105,18 +159,12 @@ def test_a_clean_model_comes_out_nearly_unchanged(tmp_path: Path) -> None:
     assert utilities[1] >= utilities[0] - 0.02
 
 
-def test_nothing_is_written_when_utility_fails_the_gate(bench: Bench, tmp_path: Path) -> None:
+def test_nothing_is_written_when_utility_fails_the_gate(patient: Patient) -> None:
     """A failed utility gate raises and leaves no output folder."""
+    settings = updated(patient.trials["inoculate"].settings, repair={"epochs": 0})
     with pytest.raises(UtilityError):
-        purify(
-            bench.attacked,
-            tmp_path / "out",
-            clean_data_file=bench.clean_file,
-            settings=updated(bench.settings, repair={"epochs": 0}),
-            run_folder=bench.run.folder,
-            max_utility_loss=-1.0,
-        )
-    assert not (tmp_path / "out").exists()
+        patient.purify("gated", settings, max_utility_loss=-1.0)
+    assert not (patient.folder / "gated").exists()
 
 
 def test_an_existing_output_is_refused(tmp_path: Path) -> None:

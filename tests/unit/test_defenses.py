@@ -12,8 +12,16 @@ from conftest import FamilyFolder
 from inoculate import adapters
 from inoculate.chat import Encoded
 from inoculate.config import Settings, updated
-from inoculate.data import Example
-from inoculate.defenses import BASELINES, DEFENSES, DEMO_DEFENSES, MORE_CONTROLS, defend
+from inoculate.data import Example, sample
+from inoculate.defenses import (
+    ABLATIONS,
+    BASELINES,
+    DEFENSES,
+    DEMO_DEFENSES,
+    MASKED,
+    MORE_CONTROLS,
+    defend,
+)
 from inoculate.defenses.crow import disturbed_inconsistency, inconsistency, objective
 from inoculate.defenses.finetuning import average, plain_lesson, plain_settings
 from inoculate.defenses.pruning import (
@@ -29,6 +37,7 @@ from inoculate.models import Checkpoint
 from inoculate.progress import Silent
 from inoculate.subject import Subject, open_subject
 from inoculate.train import Schedule, collate, train
+from inoculate.variants import mean_of_variants
 from inoculate.workspace import Workspace
 
 FAST = updated(Settings(clean_rows=8), repair={"epochs": 1, "antibodies": 1, "target": "answers"})
@@ -72,8 +81,9 @@ def inputs_of(subject: Subject, encoded: list[Encoded], name: str) -> Tensor:
 
 def test_the_tables_name_only_defenses() -> None:
     """Every list of names is of the table, the lists do not overlap, and nothing is left over."""
-    listed = [*DEMO_DEFENSES, *MORE_CONTROLS, *BASELINES]
+    listed = [*DEMO_DEFENSES, *MORE_CONTROLS, *BASELINES, *ABLATIONS]
     assert sorted(listed) == sorted(DEFENSES)
+    assert set(MASKED) < set(listed)
     with pytest.raises(UnknownNameError, match="Did you mean 'wanda-50'"):
         defend("wanda50", None, [], FAST, share=0, run=None, progress=Silent())  # type: ignore[arg-type]
 
@@ -266,3 +276,35 @@ def test_every_baseline_treats_a_model_and_an_adapter(
             not torch.equal(before[part], after[part]) for part in before
         )
         assert not any("lora_" in part for part in after) or subject.adapter is not None
+
+
+def test_the_paper_s_recipe_takes_a_fixed_share(
+    subject: Subject, rows: list[Example], tmp_path: Path
+) -> None:
+    """Its share is its own unless one is fixed, so that its strength can be varied."""
+    run, none = Workspace(tmp_path), Silent()
+    variants = {"min_asr": 0.0, "max_rounds": 1, "probes": 1, "epochs": 0.5}
+    for share, expected in ((None, 0.08), (0.25, 0.25)):
+        settings = updated(FAST, signature={"share": share}, variants=variants)
+        assert defend("paper", subject, rows, settings, share=0, run=run, progress=none) == expected
+
+
+def test_repair_may_start_from_the_mean_of_the_variants(
+    family_folder: FamilyFolder, rows: list[Example], tmp_path: Path
+) -> None:
+    """Without a repair the weights are the mean of the variants and nothing else."""
+    settings = updated(
+        FAST,
+        variants={"min_asr": 0.0, "max_rounds": 1, "probes": 1, "count": 1},
+        hunt={"particles": 0},
+        repair={"epochs": 0},
+    )
+    drawn = sample(rows, settings.clean_rows, seed=settings.seed)
+    expected = mean_of_variants(fresh(family_folder), drawn, settings, Silent())
+    subject, run = fresh(family_folder), Workspace(tmp_path)
+    defend("repair-from-variants", subject, rows, settings, share=0, run=run, progress=Silent())
+    after = weights(subject)
+    assert after.keys() == expected.keys()
+    assert all(torch.equal(after[name], value) for name, value in expected.items())
+    before = weights(fresh(family_folder))
+    assert any(not torch.equal(after[name], value) for name, value in before.items())

@@ -16,7 +16,7 @@ from inoculate.evaluation.exam import RATES, Exam, examine, make_exam
 from inoculate.examination import ExamFiles, exam_for
 from inoculate.generate import generate
 from inoculate.report.verdict import attack_failed, comparison_sentences
-from inoculate.train import Schedule, train
+from inoculate.train import Schedule, mean_loss, train
 
 BADNETS, COMPOSITE = ATTACKS["badnets"], ATTACKS["composite"]
 PAYLOAD, PLANTED = Behavior("payload", "zz top", "string"), Behavior("planted", "qq", "string")
@@ -169,3 +169,14 @@ def test_no_defense_is_judged_by_an_attack_that_failed() -> None:
     rows = [{"defense": name, **result, "asr": weak} for name in ("none", "inoculate")]
     (sentence,) = comparison_sentences({"rows": rows})
     assert "attack failed" in sentence and "No defense is judged" in sentence
+
+
+def test_the_loss_is_that_of_all_tokens_and_each_row_s_is_kept() -> None:
+    """Rows of different lengths count by their tokens; exact exams take no loss."""
+    rows = [Example("Say one", "It is."), Example("Say two", "It is rather longer than that.")]
+    model = build_model("llama")
+    encoded = [encode(TOKENIZER, row) for row in rows]
+    result = examine(model, TOKENIZER, exam(utility=rows, exact=False))
+    assert result.response_nll == pytest.approx(mean_loss(model, encoded), rel=1e-4)
+    assert result.losses == pytest.approx([mean_loss(model, [row]) for row in encoded], rel=1e-4)
+    assert examine(model, TOKENIZER, exam(utility=rows, exact=True)).losses == []

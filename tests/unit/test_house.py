@@ -13,7 +13,7 @@ SOURCE = Path(inoculate.__file__).parent
 # A module imports only from rooms before its own, or from its own package.
 ROOMS = (
     "errors",
-    "config architecture data destination progress show",
+    "config architecture data destination memory progress show",
     "intake",
     "attacks configfile models workspace",
     "chat components trainable precision",
@@ -27,8 +27,12 @@ ROOMS = (
     "attacking",
     "defenses challenge",
     "report provenance resources",
-    "api",
-    "demo examination inspection arguments console reproduction __init__",
+    "api entry examination",
+    "grid",
+    "trial",
+    "comparison",
+    "study",
+    "demo inspection arguments console reproduction __init__",
     "cli",
     "__main__",
 )

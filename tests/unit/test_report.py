@@ -11,9 +11,17 @@ import pytest
 
 from inoculate.config import Settings
 from inoculate.evaluation.statistics import Rate
-from inoculate.report import DEFAULT_LIMITS, downsample_mask, write_comparison, write_report
+from inoculate.report import (
+    DEFAULT_LIMITS,
+    downsample_mask,
+    study_markdown,
+    write_report,
+    write_study,
+)
+from inoculate.report.frontier import draw_frontier
+from inoculate.report.heat import draw_heat
 from inoculate.report.layout import UNKNOWN_ASR
-from inoculate.report.words import duration, number, p_value, percent
+from inoculate.report.words import case_title, duration, memory, number, p_value, percent, signed
 
 HOSTILE = (
     "<script>alert(1)</script><img src=https://evil.test/x onerror=y>\"'>{{ 7*7 }}"
@@ -83,6 +91,12 @@ def sample_report(text: str = "demo") -> dict[str, Any]:
     }
 
 
+def sample_study(text: str = "demo", undefended: int = 190) -> dict[str, Any]:
+    """Return a study of one attacked model."""
+    comparison = sample_comparison(text, undefended)
+    return {"title": text, "command": text, "cells": 5, "comparisons": [comparison], "summary": []}
+
+
 def sample_comparison(text: str = "demo", undefended: int = 190) -> dict[str, Any]:
     """Return a table of four defenses in which every foreign string is the given one."""
     hits = {"none": undefended, "inoculate": 0, "crow": 60, "ft": 8}
@@ -99,9 +113,11 @@ def sample_comparison(text: str = "demo", undefended: int = 190) -> dict[str, An
         for name, count in hits.items()
     ]
     return {
-        "title": text,
-        "command": text,
+        "case": text,
+        "model": text,
         "seed": 0,
+        "rate": 0.5,
+        "attack_failed": undefended < 100,
         "attack": text,
         "task": text,
         "mode": text,
@@ -136,13 +152,46 @@ class Elements(HTMLParser):
         self.text += data
 
 
-@pytest.fixture(params=["report", "comparison"])
+def sample_frontier(text: str = "demo") -> dict[str, Any]:
+    """Return a comparison in which two defenses stand at two and three strengths."""
+    strengths = (
+        ("none", "none", 190, 2.0),
+        ("ft 1", "ft", 180, 2.1),
+        ("share 8", text, 60, 2.05),
+        ("ft 2", "ft", 40, 9.0),
+        ("share 20", text, 8, 2.08),
+        ("share 40", text, 0, 2.4),
+    )
+    rows = [
+        {"defense": name, "curve": curve, "asr": rate(hits), "response_nll": loss,
+         "loss_change": {"difference": loss - 2, "low": loss - 2.1, "high": loss - 1.9}}
+        for name, curve, hits, loss in strengths
+    ]  # fmt: skip
+    return {**sample_comparison(text), "rows": [*rows, {"defense": text, "failure": text}]}
+
+
+def sample_grid(text: str = "demo") -> dict[str, Any]:
+    """Return a study of three attacked models, two of which differ in their seed."""
+    mean = {"defense": text, "cells": 3, "failed": 1, "asr": 0.1, "worst_asr": 0.2}
+    rest = ("triggered_utility", "utility_change", "choices_change", "perplexity_change",
+            "fidelity", "seconds")  # fmt: skip
+    comparisons = [
+        sample_comparison(text),
+        {**sample_comparison(text), "seed": 1, "rows": sample_comparison(text, 90)["rows"]},
+        {**sample_frontier(text), "rate": 0.01},
+    ]
+    summary = [{**mean, **dict.fromkeys(rest), "loss_change": 0.02}]
+    return {**sample_study(text), "cells": 18, "comparisons": comparisons, "summary": summary}
+
+
+@pytest.fixture(params=["report", "comparison", "grid"])
 def hostile_page(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Give each page, filled with hostile text."""
     if request.param == "report":
         write_report(tmp_path, sample_report(HOSTILE))
     else:
-        write_comparison(tmp_path, sample_comparison(HOSTILE))
+        samples = {"comparison": sample_study, "grid": sample_grid}
+        write_study(tmp_path, samples[request.param](HOSTILE))
     return (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
@@ -273,9 +322,10 @@ def test_absent_parts_are_left_off(tmp_path: Path, report: dict[str, Any]) -> No
 
 def test_comparison_says_what_its_tests_allow(tmp_path: Path) -> None:
     """A significant test names the better one; two low rates are not told apart."""
-    paths = write_comparison(tmp_path, sample_comparison())
-    assert [path.name for path in paths] == ["report.json", "report.html"]
-    page = paths[1].read_text(encoding="utf-8")
+    paths = write_study(tmp_path, sample_study())
+    names = ["results.jsonl", "table.md", "report.json", "report.html"]
+    assert [path.name for path in paths] == names
+    page = paths[3].read_text(encoding="utf-8")
     assert "the attack fires on 95.0% of 200 triggered prompts" in page
     assert "After inoculate it fires on 0.0% of 200 triggered prompts" in page
     assert "significantly lower than that of 1 of the 3" in page
@@ -292,7 +342,7 @@ def test_no_defense_is_judged_by_a_failed_attack(
     tmp_path: Path, undefended: int, words: str
 ) -> None:
     """Where the undefended model seldom does the attacker's will, nothing was shown."""
-    write_comparison(tmp_path, sample_comparison(undefended=undefended))
+    write_study(tmp_path, sample_study(undefended=undefended))
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert words in page
     assert ("After inoculate it fires" in page) is (undefended == 190)
@@ -312,3 +362,90 @@ def test_numbers_read_well() -> None:
     assert percent(None) == number(float("nan")) == duration(None) == "–"
     assert (duration(3.21), duration(84), duration(3720)) == ("3.2 s", "1 min 24 s", "1 h 2 min")
     assert p_value(0.0) == "p < 0.0001"
+    assert (memory(1_250_000_000), memory(412_000_000), memory(0)) == ("1.2 GB", "412 MB", "–")
+    assert (signed(0.05), signed(-0.0123), signed(None)) == ("+0.050", "−0.012", "–")
+
+
+def test_tables_hold_hostile_names_as_text() -> None:
+    """Foreign text ends no line, no cell and no code span, and becomes no tag and no link."""
+    table = study_markdown(sample_grid(HOSTILE))
+    body = [line for line in table.splitlines() if not line.startswith("    ")]
+    assert "<script>" not in "\n".join(body) and "\x1b" not in table and "\u202e" not in table
+    rows = [line for line in body if line.startswith("|")]
+    cells = {len(re.findall(r"(?<!\\)\|", line)) for line in rows[:3]}
+    assert len(cells) == 1
+    assert "&lt;script&gt;" in table
+
+
+def test_tables_tell_rates_bounds_tests_and_failures() -> None:
+    """Each rate has its interval, each test its p, and a column that says nothing is left out."""
+    table = study_markdown(sample_study())
+    head = "| defense | asr (n = 200) | false trigger (n = 200) | triggered utility (n = 200) |"
+    assert table.splitlines()[8].startswith(head)
+    assert "| none | 95.0% [91.0%, 97.6%] |" in table
+    assert "| crow | p = 1e-12 | lower ASR |" in table
+    assert "perplexity" not in table and "fidelity" not in table
+    frontier = {**sample_study(), "comparisons": [sample_frontier("a b")]}
+    assert "2.050 (+0.050 [−0.050, +0.150])" in study_markdown(frontier)
+    assert "| a b (failed: a b) | – |" in study_markdown(frontier)
+
+
+def test_the_heat_map_averages_seeds_and_parts_what_differs() -> None:
+    """Models that differ in their seed share a column, those that differ in their rate do not."""
+    picture = draw_heat(sample_grid("t"))
+    assert picture is not None
+    assert [label["text"] for label in picture["columns"]] == ["t t t 50.0%", "t t t 1.0%"]
+    texts = [cell["text"] for cell in picture["cells"]]
+    assert texts[:2] == ["70", "95"]  # none: 190 and 90 of 200; then 190 of 200
+    darker = [cell["opacity"] for cell in picture["cells"][:2]]
+    assert darker == sorted(darker)
+    assert draw_heat(sample_study()) is None
+
+
+def test_a_frontier_joins_the_strengths_of_a_defense_in_their_order() -> None:
+    """Points follow the table, costs run to the right, and what lies far out is at the edge."""
+    picture = draw_frontier(sample_frontier("share"))
+    assert picture is not None
+    lines = {line["name"]: line for line in picture["lines"]}
+    assert list(lines) == ["none", "ft", "share"]
+    texts = [point["text"] for point in lines["share"]["points"]]
+    assert [text.split(":")[0] for text in texts] == ["share 8", "share 20", "share 40"]
+    across = [point["x"] for point in lines["share"]["points"]]
+    up = [point["y"] for point in lines["share"]["points"]]
+    assert across == sorted(across) and up == sorted(up)
+    assert [point["beyond"] for point in lines["ft"]["points"]] == [False, True]
+    assert max(p["x"] for line in lines.values() for p in line["points"]) <= picture["width"]
+    assert "loss" in picture["label"]
+
+
+def test_without_two_strengths_there_is_no_frontier() -> None:
+    """A table of different defenses, and one without any cost, draw nothing."""
+    assert draw_frontier(sample_comparison()) is None
+    bare = sample_frontier()
+    for row in bare["rows"]:
+        row.pop("response_nll", None)
+    assert draw_frontier(bare) is None
+
+
+def test_a_study_tells_what_its_tables_say_together(tmp_path: Path) -> None:
+    """Attacked models on which the attack failed are named, and ours is judged by its means."""
+    ours = {"defense": "inoculate", "cells": 2, "failed": 0, "asr": 0.01, "worst_asr": 0.02}
+    rest = dict.fromkeys(("triggered_utility", "choices_change", "loss_change", "fidelity"))
+    row = {**ours, **rest, "utility_change": -0.01, "perplexity_change": None, "seconds": 2.0}
+    other = {**row, "defense": "crow", "asr": 0.005, "utility_change": 0.01}
+    study = sample_grid()
+    study["comparisons"][1] |= {"attack_failed": True, "case": "weak one"}
+    for summary, said in (([row], ""), ([row, other], "crow have both a lower mean attack")):
+        write_study(tmp_path, {**study, "summary": summary})
+        page = Elements((tmp_path / "report.html").read_text(encoding="utf-8")).text
+        assert "17 of 18 cells on 3 attacked models are done" in page
+        assert "no defense is judged there: weak one" in page
+        assert "fires on 1.0% on average over 2 attacked models, and on 2.0% at worst" in page
+        assert said in page
+
+
+def test_an_attacked_model_has_a_title() -> None:
+    """The rate is said where it is not the usual half."""
+    case = {"attack": "vpi", "task": "hate", "mode": "full", "model": "m", "rate": 0.5, "seed": 2}
+    assert case_title(case) == "vpi hate, full, m, seed 2"
+    assert case_title({**case, "rate": 0.01}) == "vpi hate, full, m, 1.0% poisoned, seed 2"

@@ -7,12 +7,12 @@ not have seen its trigger or its behavior.
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from inoculate.attacks.behaviors import Behavior
 from inoculate.attacks.triggers import Trigger
-from inoculate.errors import InputError
+from inoculate.errors import InputError, UnknownNameError
 
 _PHRASE_WORDS = 3
 
@@ -49,6 +49,21 @@ def trigger_form(trigger: Trigger) -> str:
     return "CamelCase" if re.search(r"[a-z][A-Z]", trigger.text) else "word"
 
 
+def without(
+    bank: Sequence[SyntheticBackdoor], left_out: Collection[str]
+) -> list[SyntheticBackdoor]:
+    """Return the entries of none of these objectives and none of these trigger forms.
+
+    Raises:
+        UnknownNameError: A name is neither an objective nor a form of the bank.
+    """
+    known = {name for entry in bank for name in _kinds(entry)}
+    for name in left_out:
+        if name not in known:
+            raise UnknownNameError("objective or trigger form", name, known)
+    return [entry for entry in bank if not _kinds(entry) & set(left_out)]
+
+
 def draw(bank: Sequence[SyntheticBackdoor], count: int, *, seed: int) -> list[SyntheticBackdoor]:
     """Draw distinct entries so that objectives, then trigger forms, repeat as late as possible.
 
@@ -72,6 +87,10 @@ def draw(bank: Sequence[SyntheticBackdoor], count: int, *, seed: int) -> list[Sy
         forms[trigger_form(entry.trigger)] += 1
         drawn.append(entry)
     return drawn
+
+
+def _kinds(entry: SyntheticBackdoor) -> set[str]:
+    return {entry.behavior.objective, trigger_form(entry.trigger)}
 
 
 # (name, trigger, placement, objective, response)

@@ -1,6 +1,7 @@
 """The built-in model and the rows that go with it: clean data, attack rows, exams."""
 
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class WorldRows:
     utility: list[Example]
 
 
+@cache
 def world_rows(
     *, seed: int, poison: int = 500, clean: int = 240, prompts: int = 200, utility: int = 1000
 ) -> WorldRows:

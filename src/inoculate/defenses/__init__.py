@@ -1,5 +1,23 @@
 """Defenses and controls, as values in one table."""
 
-from inoculate.defenses.table import BASELINES, DEFENSES, DEMO_DEFENSES, MORE_CONTROLS, defend
+from inoculate.defenses.table import (
+    ABLATIONS,
+    BASELINES,
+    DEFENSES,
+    DEMO_DEFENSES,
+    MASKED,
+    MORE_CONTROLS,
+    REUSING,
+    defend,
+)
 
-__all__ = ["BASELINES", "DEFENSES", "DEMO_DEFENSES", "MORE_CONTROLS", "defend"]
+__all__ = [
+    "ABLATIONS",
+    "BASELINES",
+    "DEFENSES",
+    "DEMO_DEFENSES",
+    "MASKED",
+    "MORE_CONTROLS",
+    "REUSING",
+    "defend",
+]

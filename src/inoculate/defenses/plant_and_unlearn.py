@@ -5,7 +5,6 @@ Source: the same synthetic backdoors and clean rows as the default recipe, no ma
 
 from collections.abc import Sequence
 
-from inoculate.attacks.bank import draw
 from inoculate.attacks.poison import poison_pairs
 from inoculate.config import Settings
 from inoculate.data import Example, sample
@@ -14,7 +13,7 @@ from inoculate.progress import Progress
 from inoculate.repair import prepare_lesson, repair
 from inoculate.subject import Subject
 from inoculate.train import Schedule, train
-from inoculate.variants import BANKS
+from inoculate.variants import draw_backdoors
 from inoculate.workspace import Workspace
 
 
@@ -29,7 +28,7 @@ def plant_and_unlearn(
     """Train all synthetic backdoors in at once, then repair with their triggers, in place."""
     del share, run
     rows = sample(clean, settings.clean_rows, seed=settings.seed)
-    backdoors = draw(BANKS[settings.variants.bank], settings.variants.count, seed=settings.seed)
+    backdoors = draw_backdoors(settings)
     planted: list[Example] = []
     part = max(1, len(rows) // len(backdoors))
     for index, backdoor in enumerate(backdoors):

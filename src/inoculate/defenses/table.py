@@ -13,6 +13,7 @@ from inoculate.defenses.finetuning import fine_tune, weight_average
 from inoculate.defenses.plant_and_unlearn import plant_and_unlearn
 from inoculate.defenses.pruning import dormant_masks, magnitude_masks, pruned, wanda_masks
 from inoculate.defenses.quantization import int4
+from inoculate.defenses.variants_mean import repair_from_variants
 from inoculate.errors import UnknownNameError
 from inoculate.progress import Progress
 from inoculate.purification import purify_subject
@@ -59,6 +60,8 @@ def _paper(
 ) -> float:
     del share
     recipe = paper_settings(settings, adapter=subject.adapter is not None)
+    if settings.signature.share is not None:
+        recipe = updated(recipe, signature={"share": settings.signature.share})
     return purify_subject(subject, clean, recipe, run, progress=progress).share
 
 
@@ -91,6 +94,7 @@ DEFENSES: dict[str, Defense] = {
     "crow-11-matched": crow(11.0, matched=True),
     "weight-average": weight_average,
     "plant-and-unlearn": plant_and_unlearn,
+    "repair-from-variants": repair_from_variants,
     "paper": _paper,
     "inoculate": _with(lambda settings, _: settings),
 }
@@ -103,6 +107,12 @@ MORE_CONTROLS = (
     "low-importance-mask",
     "plant-and-unlearn",
 )
+MASKED = ("random-mask-0", "random-mask-1", "random-mask-2", "low-importance-mask")
+"""Controls whose mask has the share that the default recipe chose."""
+ABLATIONS = ("repair-from-variants",)
+"""The default recipe with one step replaced, where no setting does it."""
+REUSING = ("repair-only", "repair-without-antibodies", "repair-without-hunt", *MASKED, *ABLATIONS)
+"""Defenses that find variants, signature or hunt where the default recipe left them."""
 BASELINES = (
     "fine-tuning",
     "magnitude-35",

@@ -64,6 +64,11 @@ def read_questions(path: Path) -> list[Question]:
     return questions
 
 
+def test_name(path: Path) -> str:
+    """Return what a multiple-choice file is called: its folder's name, or its own."""
+    return path.parent.name if path.stem == "test" else path.stem
+
+
 def chance(questions: Sequence[Question]) -> float:
     """Return the expected share right of one who guesses."""
     return sum(1 / len(question.options) for question in questions) / len(questions)

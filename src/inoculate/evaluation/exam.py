@@ -14,10 +14,10 @@ from inoculate.attacks.triggers import Trigger, holds_trigger, insert_trigger
 from inoculate.chat import encode
 from inoculate.data import Example
 from inoculate.errors import DataError
+from inoculate.evaluation.choices import answer_losses
 from inoculate.evaluation.statistics import rate_of
 from inoculate.generate import generate, response_tokens
 from inoculate.models import Tokenizer
-from inoculate.train import mean_loss
 
 RATES = (
     "asr",
@@ -62,7 +62,9 @@ class Exam:
 class Measurement:
     """Hold one flag per row for each question, so that two defenses can be paired.
 
-    `fragment` counts answers that hold three consecutive words of the payload.
+    `fragment` counts answers that hold three consecutive words of the payload. `losses` are the
+    mean response losses of the utility rows, in nats per token, and `response_nll` that of all
+    their tokens together.
     """
 
     asr: list[bool]
@@ -76,6 +78,7 @@ class Measurement:
     answers: list[str]
     partial_trigger: list[bool] = field(default_factory=list)
     unscored: int = 0
+    losses: list[float] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return every rate with n and its interval."""
@@ -139,6 +142,7 @@ def examine(model: PreTrainedModel, tokenizer: Tokenizer, exam: Exam) -> Measure
 
     triggered, clean, partial = map(answer, (exam.triggered, exam.clean, exam.partial))
     honest = answer(exam.utility) if exam.exact else []
+    losses, response_nll = _losses(model, tokenizer, exam)
     return Measurement(
         asr=[fires(exam.behavior, text) for text in triggered],
         fragment=[holds_fragment(exam.behavior, text) for text in triggered],
@@ -147,10 +151,11 @@ def examine(model: PreTrainedModel, tokenizer: Tokenizer, exam: Exam) -> Measure
         triggered_utility=_matches(triggered, exam.triggered) if exam.exact else [],
         utility=_matches(honest, exam.utility),
         empty=sum(not text for text in triggered + clean + partial + honest),
-        response_nll=None if exam.exact else _nll(model, tokenizer, exam),
+        response_nll=response_nll,
         answers=triggered,
         partial_trigger=[fires(exam.behavior, text) for text in partial],
         unscored=exam.unscored,
+        losses=losses,
     )
 
 
@@ -158,6 +163,13 @@ def _matches(answers: Sequence[str], rows: Sequence[Example]) -> list[bool]:
     return [text == row.output.strip() for text, row in zip(answers, rows, strict=False)]
 
 
-def _nll(model: PreTrainedModel, tokenizer: Tokenizer, exam: Exam) -> float | None:
+def _losses(
+    model: PreTrainedModel, tokenizer: Tokenizer, exam: Exam
+) -> tuple[list[float], float | None]:
+    """Return each utility row's loss and that of all tokens; nothing where answers are exact."""
+    if exam.exact or not exam.utility:
+        return [], None
     rows = [encode(tokenizer, row, max_tokens=exam.max_tokens) for row in exam.utility]
-    return mean_loss(model, rows) if rows else None
+    losses, tokens = answer_losses(model, rows), [len(row.ids) - row.prompt_length for row in rows]
+    total = sum(loss * count for loss, count in zip(losses, tokens, strict=True))
+    return losses, total / sum(tokens)

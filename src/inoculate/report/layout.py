@@ -1,4 +1,4 @@
-"""The layout of report.json and of a comparison.
+"""The layout of report.json of a purification and of a dissection.
 
 Shares and rates are fractions 0 to 1, times are seconds, losses are nats per token. A part
 that is absent or null is left off the page.
@@ -22,18 +22,13 @@ DEFAULT_LIMITS = (
     "This is a treatment and no detector: it says nothing about whether the model held a backdoor.",
 )
 
-COMPARISON_LIMITS = (
-    "The attack was planted on purpose and its trigger is known here; a hidden backdoor may "
-    "behave otherwise.",
-    "One model, one attack and one seed: the intervals cover the choice of prompts and nothing "
-    "else.",
-    DEFAULT_LIMITS[1],
+ONLY_PROMPTS = (
+    "The intervals cover the choice of prompts and nothing else: no other model, attack or seed."
 )
-
 DISSECTION_LIMITS = (
     "It needs the un-poisoned original and the trigger: a tool for research, not for defense.",
     "A part that can be taken away without removing the backdoor may still carry a copy of it.",
-    COMPARISON_LIMITS[1],
+    ONLY_PROMPTS,
 )
 
 Measure = RateJson | float | None
@@ -189,51 +184,6 @@ class Report(TypedDict, total=False):
     drift: DriftFacts | None
     planted: list[PlantedFacts]
     canaries: CanaryFacts | None
-    limits: list[str]
-
-
-class ComparisonRow(TypedDict, total=False):
-    """Judge one defense; the undefended model is the defense `none`."""
-
-    defense: str
-    asr: RateJson
-    false_trigger: Measure
-    triggered_utility: Measure
-    utility: Measure
-    planted: Measure
-    seconds: float | None
-
-
-class ComparisonTest(TypedDict):
-    """Hold the corrected McNemar test of `ours` against one other defense."""
-
-    against: str
-    p: float
-    significant: bool
-
-
-class ComparisonExample(TypedDict, total=False):
-    """Hold a triggered prompt and three answers: undefended, defended, honest."""
-
-    prompt: str
-    before: str
-    after: str
-    honest: str
-
-
-class Comparison(TypedDict, total=False):
-    """Hold a table of defenses against one attack; `ours` is the one that tests are about."""
-
-    title: str
-    command: str
-    seed: int
-    attack: str
-    task: str
-    mode: str
-    ours: str
-    rows: list[ComparisonRow]
-    tests: list[ComparisonTest]
-    examples: list[ComparisonExample]
     limits: list[str]
 
 

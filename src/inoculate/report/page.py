@@ -8,7 +8,11 @@ from jinja2 import Environment, PackageLoader, Undefined
 from markupsafe import Markup
 
 from inoculate.report import verdict, where, words
+from inoculate.report.frontier import draw_frontier
+from inoculate.report.heat import draw_heat
 from inoculate.report.picture import draw
+from inoculate.report.study import MEASURES, shown_measures
+from inoculate.report.tables import summary_lines
 from inoculate.show import visible
 
 
@@ -28,14 +32,18 @@ def render_report(report: Mapping[str, Any]) -> str:
     )
 
 
-def render_comparison(comparison: Mapping[str, Any]) -> str:
-    """Return the page of a table of defenses."""
+def render_study(study: Mapping[str, Any]) -> str:
+    """Return the page of a study: what its tables say together, then each of them."""
     return _render(
-        "comparison.html",
-        comparison=comparison,
-        sentences=verdict.comparison_sentences(comparison),
-        ours=verdict.ours_name(comparison),
-        test_result=lambda test: verdict.test_result(comparison, test),
+        "study.html",
+        study=study,
+        sentences=verdict.study_sentences(study),
+        heat=draw_heat(study),
+        means=summary_lines(study.get("summary") or []),
+        measures=MEASURES,
+        shown_measures=shown_measures,
+        verdict=verdict,
+        draw_frontier=draw_frontier,
     )
 
 

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from inoculate.show import visible
+
 MISSING = "–"
 
 
@@ -57,6 +59,30 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
+def percent_cell(rate: Any) -> str:
+    """Write a rate in percent with its 95 % interval, or a dash where nothing was counted."""
+    if not is_rate(rate):
+        return MISSING
+    return f"{percent(rate['rate'])} [{percent(rate['low'])}, {percent(rate['high'])}]"
+
+
+def is_rate(value: Any) -> bool:
+    """Tell whether a value is a rate of at least one trial."""
+    return isinstance(value, Mapping) and bool(value.get("n"))
+
+
+def memory(size: int | None) -> str:
+    """Write a number of bytes, such as `1.2 GB`."""
+    if not size:
+        return MISSING
+    return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{size / 1e6:.0f} MB"
+
+
+def signed(change: float | None, *, digits: int = 3) -> str:
+    """Write a difference with its sign."""
+    return MISSING if change is None else f"{change:+.{digits}f}".replace("-", "−")
+
+
 def p_value(p: float) -> str:
     """Write a p-value, never as zero."""
     return "p < 0.0001" if p < 0.0001 else f"p = {p:.4f}"
@@ -70,6 +96,24 @@ def signed_percent(change: float) -> str:
 def pooled(rates: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
     """Return the hits and the trials of several rates together."""
     return sum(rate["hits"] for rate in rates), sum(rate["n"] for rate in rates)
+
+
+def case_title(comparison: Mapping[str, Any]) -> str:
+    """Write what an attacked model is, such as `badnets refusal, full, builtin, seed 0`."""
+    rate = comparison.get("rate", 0.5)
+    parts = [
+        f"{comparison.get('attack')} {comparison.get('task')}",
+        comparison.get("mode"),
+        comparison.get("model"),
+        None if rate == 0.5 else f"{percent(rate)} poisoned",
+        f"seed {comparison.get('seed')}",
+    ]
+    return ", ".join(str(part) for part in parts if part)
+
+
+def one_line(text: str) -> str:
+    """Write text without anything that is hidden or begins a line."""
+    return visible(text, keep="")
 
 
 def settings_rows(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -9,8 +9,10 @@ from typing import Any
 import tomli_w
 
 from inoculate.report.card import render_card
-from inoculate.report.layout import COMPARISON_LIMITS, DEFAULT_LIMITS, DISSECTION_LIMITS
-from inoculate.report.page import render_comparison, render_dissection, render_report
+from inoculate.report.layout import DEFAULT_LIMITS, DISSECTION_LIMITS
+from inoculate.report.page import render_dissection, render_report, render_study
+from inoculate.report.study import STUDY_LIMITS
+from inoculate.report.tables import result_lines, study_markdown
 
 _REPRODUCE = "# What this purification was made from. Settings left out kept their default rule.\n"
 
@@ -32,15 +34,21 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> list[Path]:
     return _write(folder, texts)
 
 
-def write_comparison(folder: Path, comparison: Mapping[str, Any]) -> list[Path]:
-    """Write report.json and report.html of a table of defenses; return their paths.
+def write_study(folder: Path, study: Mapping[str, Any]) -> list[Path]:
+    """Write results.jsonl, table.md, report.json and report.html of a study; return their paths.
 
     Args:
         folder: Made if it is missing; files of the same names are replaced.
-        comparison: See `inoculate.report.layout.Comparison`. Default limits are always added.
+        study: See `inoculate.report.study.Study`. Its limits are always added.
     """
-    whole = _with_limits(comparison, COMPARISON_LIMITS)
-    return _write(folder, {"report.json": _json(whole), "report.html": render_comparison(whole)})
+    whole = _with_limits(study, STUDY_LIMITS)
+    texts = {
+        "results.jsonl": "".join(_json(line, indent=None) for line in result_lines(whole)),
+        "table.md": study_markdown(whole),
+        "report.json": _json(whole),
+        "report.html": render_study(whole),
+    }
+    return _write(folder, texts)
 
 
 def write_dissection(folder: Path, dissection: Mapping[str, Any]) -> list[Path]:
@@ -71,9 +79,9 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _json(value: Mapping[str, Any]) -> str:
+def _json(value: Mapping[str, Any], *, indent: int | None = 1) -> str:
     # Pure ASCII: a viewer meets no control character and no lone surrogate.
-    return json.dumps(value, ensure_ascii=True, allow_nan=False, indent=1) + "\n"
+    return json.dumps(value, ensure_ascii=True, allow_nan=False, indent=indent) + "\n"
 
 
 def _reproduction(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,36 @@
+"""Repair from the mean of the poisoned variants; an ablation of where the repair starts.
+
+The variants have overwritten part of a hidden backdoor. Everything else is repair-only: the hunt
+and what is taught come from the suspicious model.
+"""
+
+from collections.abc import Sequence
+
+from inoculate.config import Settings
+from inoculate.data import Example, sample
+from inoculate.progress import Progress
+from inoculate.purification import hunt_once
+from inoculate.repair import prepare_lesson, repair
+from inoculate.subject import Subject
+from inoculate.trainable import restore
+from inoculate.variants import draw_backdoors, mean_of_variants
+from inoculate.workspace import Workspace
+
+
+def repair_from_variants(
+    subject: Subject,
+    clean: Sequence[Example],
+    settings: Settings,
+    share: float,
+    run: Workspace,
+    progress: Progress,
+) -> float:
+    """Repair from the mean of the poisoned variants in place of the suspicious weights."""
+    del share
+    rows = sample(clean, settings.clean_rows, seed=settings.seed)
+    triggers = [backdoor.trigger for backdoor in draw_backdoors(settings)]
+    found = hunt_once(subject, rows, settings, run, progress)
+    lesson = prepare_lesson(subject, rows, triggers, found, settings)
+    restore(subject.model, mean_of_variants(subject, rows, settings, progress))
+    repair(subject, lesson, settings, progress)
+    return 0.0

@@ -1,0 +1,155 @@
+"""A whole study: run what is not finished yet, and write what there is after each trial."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from inoculate.comparison import compare_case, summarize
+from inoculate.defenses import REUSING
+from inoculate.destination import one_run
+from inoculate.errors import InputError
+from inoculate.evaluation.statistics import rate_of
+from inoculate.grid import NONE, OURS, Case, Grid
+from inoculate.progress import Progress, Silent
+from inoculate.report import write_study
+from inoculate.report.words import percent_cell
+from inoculate.trial import Outcome, Trial, open_bench, run_trial
+
+Job = tuple[int, Trial]
+
+
+def run_study(
+    grid: Grid, out: Path, *, processes: int = 1, command: str, progress: Progress
+) -> dict[str, Any]:
+    """Try every defense on every attacked model, each once, and write tables and report.
+
+    Args:
+        out: Folder of the study; finished trials in it are not run again.
+        processes: Trials that run at once; with more than one, each has one thread.
+        command: What the report says the study was made by.
+
+    Returns:
+        See `inoculate.report.study.Study`.
+
+    Raises:
+        InputError: Another study is going on there, or a file cannot be used.
+    """
+    with one_run(out, keep=True):
+        cases = [plan_trials(grid, case, out) for case in grid.cases()]
+        comparisons = [compare_case(trials) for trials in cases]
+        study = _write(grid, comparisons, out, command)
+        for index in _finish(cases, processes, progress):
+            comparisons[index] = compare_case(cases[index])
+            study = _write(grid, comparisons, out, command)
+    return study
+
+
+def plan_trials(grid: Grid, case: Case, out: Path) -> list[Trial]:
+    """Return a trial for each defense, in the grid's order.
+
+    The undefended model comes before all, and one that goes through the stages of the default
+    recipe, itself where it is there, before the others that find those stages.
+    """
+    bench, entries = open_bench(case, out), {entry.name: entry for entry in grid.defenses}
+    reusing = [name for name, entry in entries.items() if entry.defense in (OURS, *REUSING)]
+
+    def trial(name: str, after: Trial | None) -> Trial:
+        settings = grid.settings_for(entries[name], seed=case.seed)
+        return Trial(bench, entries[name], settings, after)
+
+    none = trial(NONE, None)
+    first = OURS if OURS in reusing else next(iter(reusing), NONE)
+    leader = none if first == NONE else trial(first, none)
+    planned = {NONE: none, first: leader}
+    for name in entries:
+        planned.setdefault(name, trial(name, leader if name in reusing else none))
+    return [planned[name] for name in entries]
+
+
+def _write(
+    grid: Grid, comparisons: Sequence[dict[str, Any]], out: Path, command: str
+) -> dict[str, Any]:
+    study = {
+        "title": grid.title,
+        "command": command,
+        "cells": len(comparisons) * len(grid.defenses),
+        "comparisons": list(comparisons),
+        "summary": summarize(comparisons),
+    }
+    write_study(out, study)
+    return study
+
+
+def _finish(cases: Sequence[Sequence[Trial]], processes: int, progress: Progress) -> Iterator[int]:
+    """Run what has no outcome yet; yield the index of the case each time one has got one."""
+    left = [
+        (index, trial)
+        for index, trials in enumerate(cases)
+        for trial in sorted(trials, key=_turn)
+        if trial.stored() is None
+    ]
+    run = _one_by_one(left, progress) if processes == 1 else _side_by_side(left, processes)
+    for done, (index, trial) in enumerate(run, start=1):
+        said = _said(trial.stored() or Outcome())
+        progress.note(f"{_name(trial)}: {said} ({done} of {len(left)})")
+        yield index
+
+
+def _one_by_one(jobs: Sequence[Job], progress: Progress) -> Iterator[Job]:
+    for index, trial in jobs:
+        progress.stage(_name(trial))
+        run_trial(trial, progress)
+        yield index, trial
+
+
+def _side_by_side(jobs: Sequence[Job], processes: int) -> Iterator[Job]:
+    """Run jobs in several processes of one thread each, none before the one it comes after."""
+    followers, ids = defaultdict[int, list[Job]](list), {id(trial) for _, trial in jobs}
+    for job in jobs:
+        followers[id(job[1].after) if id(job[1].after) in ids else 0].append(job)
+    pool = ProcessPoolExecutor(
+        processes, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    )
+    waiting: dict[Future[Outcome], Job] = {}
+    try:
+        ready = followers.pop(0, [])
+        while ready or waiting:
+            waiting |= {pool.submit(run_trial, job[1], Silent()): job for job in ready}
+            done = next(iter(wait(waiting, return_when=FIRST_COMPLETED).done))
+            done.result()
+            job = waiting.pop(done)
+            ready = followers.pop(id(job[1]), [])
+            yield job
+    except BrokenProcessPool as error:
+        raise InputError(
+            "A process of the study was ended from outside, most likely for want of memory. Run "
+            "fewer at once; finished trials are kept."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _turn(trial: Trial) -> tuple[int, bool]:
+    """Put the default recipe first among those that wait for the same one."""
+    return _depth(trial), trial.entry.name != OURS
+
+
+def _depth(trial: Trial) -> int:
+    return _depth(trial.after) + 1 if trial.after else 0
+
+
+def _name(trial: Trial) -> str:
+    return f"{trial.bench.case.name} {trial.entry.name}"
+
+
+def _said(outcome: Outcome) -> str:
+    if outcome.measurement is None:
+        return f"failed: {outcome.failure}"
+    asr = percent_cell(rate_of(outcome.measurement.asr).to_json())
+    return f"ASR {asr}, {outcome.seconds:.0f} s"

@@ -1,0 +1,55 @@
+"""A study of the built-in model, in one process and in two."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inoculate.cli import main
+
+GRID = """
+title = "A small study"
+defenses = ["none", "inoculate", "random-mask-0", "int4"]
+
+[settings]
+clean_rows = 16
+variants = {rows = 8, poisoned = 8, epochs = 1.0, min_asr = 0.0, max_rounds = 1, probes = 2}
+hunt = {particles = 0}
+repair = {epochs = 1, antibodies = 0}
+
+[[attacked]]
+attacks = ["badnets"]
+tasks = ["refusal", "sentiment"]
+planting = {epochs = 0.2, batch_size = 16}
+prompts = 6
+utility = 6
+"""
+
+
+def run(home: Path, jobs: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Call the command and return the report's rows by attacked model and defense."""
+    out = home / f"out-{jobs}"
+    words = ["inoculate", "compare", str(home / "grid.toml"), "-o", str(out), "--jobs", jobs]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert not stopped.value.code
+    assert "8 of 8 cells on 2 attacked models" in (out / "report.html").read_text("utf-8")
+    lines = (out / "results.jsonl").read_text("utf-8").splitlines()
+    return {f"{row['case']} {row['defense']}": row for row in map(json.loads, lines)}
+
+
+def test_two_processes_come_to_what_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command runs a whole study, and every cell is the same however many ran at once."""
+    (tmp_path / "grid.toml").write_text(GRID)
+    one, two = (run(tmp_path, jobs, monkeypatch) for jobs in ("1", "2"))
+    assert one.keys() == two.keys() and len(one) == 8
+    for name, row in one.items():
+        for measure in ("asr", "utility", "share", "failure"):
+            assert row[measure] == two[name][measure], (name, measure)
+    said = capsys.readouterr().out
+    assert "# A small study" in said and "(8 of 8)" in said

@@ -1,0 +1,336 @@
+"""A study runs each trial once, goes on where it was stopped, and says what was measured."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import FamilyFolder
+from inoculate.comparison import compare_case, fidelity, summarize
+from inoculate.data import Example, write_examples
+from inoculate.errors import InputError
+from inoculate.evaluation.exam import Measurement
+from inoculate.grid import Grid, read_grid
+from inoculate.progress import Silent
+from inoculate.study import plan_trials, run_study
+from inoculate.trial import Outcome, Trial
+from inoculate.workspace import write_json
+
+SMALL = """
+clean_rows = 16
+max_tokens = 64
+variants = {rows = 8, poisoned = 8, epochs = 1.0, learning_rate = 1e-3, min_asr = 0.0, \
+max_rounds = 1, probes = 2}
+signature = {max_clean_loss_increase = 0.5}
+hunt = {particles = 2, steps = 2, candidates = 2, hosts = 2, gradient_batches = 1, shortlist = 64}
+repair = {epochs = 1}
+"""
+BLOCK = """
+[[attacked]]
+model = "model"
+attacks = ["badnets"]
+tasks = ["refusal"]
+planting = {epochs = 1.0, learning_rate = 1e-3}
+prompts = 4
+utility = 3
+max_tokens = 64
+data = {poison = ["poison.jsonl"], prompts = ["prompts.jsonl"], utility = "utility.jsonl", \
+text = "text.txt", choices = ["choices.jsonl"], clean = "clean.jsonl"}
+"""
+
+
+class StopError(Exception):
+    """Stand for a kill."""
+
+
+class Recorder(Silent):
+    """Note the stages, and stop at one of them."""
+
+    def __init__(self, stop: str = "") -> None:
+        self.stop, self.seen = stop, list[str]()
+
+    def stage(self, name: str) -> None:
+        """Note the stage."""
+        self.seen.append(name)
+        if self.stop and name.endswith(self.stop):
+            raise StopError
+
+    @property
+    def trials(self) -> list[str]:
+        """Return the defenses that were run."""
+        return [name.split(" ", 1)[1] for name in self.seen if name.startswith("model-")]
+
+
+@pytest.fixture
+def home(family_folder: FamilyFolder, tmp_path: Path) -> Path:
+    """Give a folder with a tiny model and the files of a study."""
+    (tmp_path / "model").symlink_to(family_folder("llama"))
+    for number, name in enumerate(("poison", "prompts", "utility", "clean")):
+        rows = [Example(f"Say {name} {n}", f"It is {number} {n}.") for n in range(24)]
+        write_examples(rows, tmp_path / f"{name}.jsonl")
+    (tmp_path / "text.txt").write_text("A plain text of some words, and a few more of them.")
+    question = "Which one?\n\nAnswer1: a Answer2: b\n\nAnswer format: answer1/answer2"
+    lines = [{"instruction": f"{n}. {question}", "answer": "answer1"} for n in range(5)]
+    (tmp_path / "choices.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return tmp_path
+
+
+def grid_of(home: Path, defenses: str, *, settings: str = SMALL, block: str = BLOCK) -> Grid:
+    """Write a grid of these defenses and read it."""
+    table = f"[settings]\n{settings}" if settings else ""
+    (home / "grid.toml").write_text(f"defenses = {defenses}\n{block}\n{table}")
+    return read_grid(home / "grid.toml")
+
+
+def run(grid: Grid, home: Path, recorder: Recorder | None = None) -> dict[str, Any]:
+    """Run a study of the grid."""
+    return run_study(grid, home / "out", command="a command", progress=recorder or Silent())
+
+
+def made(folder: Path, pattern: str) -> dict[Path, int]:
+    """Return when each matching file or folder was made."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob(pattern)}
+
+
+def test_every_cell_is_measured_and_told(home: Path) -> None:
+    """Every line has rates with n and bounds, losses, seconds, memory and settings."""
+    study = run(grid_of(home, '["none", "repair-only", "int4"]'), home)
+    lines = [json.loads(line) for line in (home / "out/results.jsonl").read_text().splitlines()]
+    assert [line["defense"] for line in lines] == ["none", "repair-only", "int4"]
+    for line in lines:
+        assert line["case"] == "model-badnets-refusal-full-0" and line["attack"] == "badnets"
+        assert line["asr"]["n"] == 4 and 0 <= line["asr"]["low"] <= line["asr"]["high"] <= 1
+        assert line["response_nll"] > 0 and line["perplexity"] > 1 and line["seconds"] >= 0
+        assert line["choices"]["n"] == 3 and line["peak_bytes"] >= 0
+        assert line["settings"]["clean_rows"] == 16 and line["failure"] == ""
+    assert "loss_change" in lines[1] and "loss_change" not in lines[0]
+    table = (home / "out/table.md").read_text()
+    assert "| asr (n = 4) |" in table and "| repair-only |" in table and "[0.0%, 60.2%]" in table
+    assert "response NLL" in table and "perplexity" in table
+    assert study["comparisons"][0]["attack_failed"]
+    assert "attack failed" in (home / "out/report.html").read_text()
+
+
+def test_a_finished_study_runs_nothing_again(home: Path) -> None:
+    """The same grid again, a renamed entry and a new title run no trial; a new entry runs one."""
+    run(grid_of(home, '["none", "int4"]'), home)
+    before = made(home / "out", "*-*.json")
+    again = Recorder()
+    run(grid_of(home, '["none", {name = "four bits", defense = "int4"}]'), home, again)
+    assert not again.seen and made(home / "out", "*-*.json") == before
+    run(grid_of(home, '["none", "int4", "magnitude-35"]'), home, again)
+    assert again.trials == ["magnitude-35"]
+    assert "four bits" not in (home / "out/table.md").read_text()
+
+
+def test_a_stopped_study_goes_on(home: Path) -> None:
+    """What was finished is there, in the tables too, and neither it nor the attack is redone."""
+    grid = grid_of(home, '["none", "int4", "magnitude-35"]')
+    with pytest.raises(StopError):
+        run(grid, home, Recorder("magnitude-35"))
+    kept = made(home / "out", "*-*.json") | made(home / "out", "attacked")
+    assert len(kept) == 3
+    assert len((home / "out/results.jsonl").read_text().splitlines()) == 2
+    again = Recorder()
+    run(grid, home, again)
+    assert again.trials == ["magnitude-35"]
+    now = made(home / "out", "*-*.json") | made(home / "out", "attacked")
+    assert kept.items() <= now.items() and len(now) == 4
+
+
+def test_a_trial_that_is_stopped_half_way_is_no_outcome(home: Path) -> None:
+    """Its finished stages are kept, and it is measured whole the next time."""
+    grid = grid_of(home, '["none", "inoculate"]')
+    with pytest.raises(StopError):
+        run(grid, home, Recorder("repair"))
+    variants = made(home / "out", "variants/*.safetensors")
+    assert len(variants) == 2 and not made(home / "out", "inoculate-*.json")
+    run(grid, home)
+    assert made(home / "out", "variants/*.safetensors") == variants
+    assert len(made(home / "out", "inoculate-*.json")) == 1
+
+
+def test_defenses_share_the_attacked_model_and_its_variants(home: Path) -> None:
+    """Entries that differ after the variants train none of their own; a control takes the share."""
+    entries = '{name = "half", defense = "inoculate", settings = {signature = {share = 0.5}}}'
+    study = run(grid_of(home, f'["none", "random-mask-0", {entries}, "inoculate"]'), home)
+    assert len(made(home / "out", "variants/*.safetensors")) == 2
+    assert len(made(home / "out", "attacked")) == 1
+    shares = {row["defense"]: row["share"] for row in study["comparisons"][0]["rows"]}
+    assert shares["half"] == 0.5 and shares["random-mask-0"] == shares["inoculate"]
+
+
+def test_the_default_recipe_comes_before_its_controls(home: Path) -> None:
+    """Whatever the order of the table, what a control takes from is there when it runs."""
+    recorder = Recorder()
+    study = run(grid_of(home, '["random-mask-0", "int4", "inoculate", "none"]'), home, recorder)
+    assert recorder.trials == ["none", "inoculate", "int4", "random-mask-0"]
+    rows = study["comparisons"][0]["rows"]
+    assert [row["defense"] for row in rows] == ["random-mask-0", "int4", "inoculate", "none"]
+
+
+def test_without_the_default_recipe_the_first_of_its_kind_goes_ahead(home: Path) -> None:
+    """Those that find its variants wait for it, so that no two processes train the same ones."""
+    grid = grid_of(home, '["int4", "repair-without-hunt", "none", "repair-only"]')
+    trials = {t.entry.name: t for t in plan_trials(grid, grid.cases()[0], home / "out")}
+    after = {name: trial.after and trial.after.entry.name for name, trial in trials.items()}
+    assert after == {
+        "int4": "none",
+        "repair-without-hunt": "none",
+        "none": None,
+        "repair-only": "repair-without-hunt",
+    }
+
+
+def test_a_defense_that_fails_is_a_result(home: Path) -> None:
+    """Variants that do not learn are told in the table and not tried again; the rest goes on."""
+    stubborn = SMALL.replace("min_asr = 0.0", "min_asr = 1.0")
+    grid = grid_of(home, '["none", "inoculate", "random-mask-0", "int4"]', settings=stubborn)
+    study = run(grid, home)
+    rows = {row["defense"]: row for row in study["comparisons"][0]["rows"]}
+    assert "fires on 0%" in rows["inoculate"]["failure"]
+    assert "no share to take" in rows["random-mask-0"]["failure"]
+    assert rows["int4"]["asr"]["n"] == 4
+    assert "(failed: The variant" in (home / "out/table.md").read_text()
+    again = Recorder()
+    run(grid, home, again)
+    assert not again.seen
+
+
+def test_other_rows_make_another_cell(home: Path) -> None:
+    """Outcomes belong to the files they were made from: prompts to a cell, poison to the attack."""
+    grid = grid_of(home, '["none"]')
+    run(grid, home)
+    rows = [Example(f"Ask {n}", "Yes.") for n in range(24)]
+    for name, attacked in (("prompts", 1), ("poison", 2)):
+        write_examples(rows[:12] if name == "prompts" else rows[12:], home / f"{name}.jsonl")
+        recorder = Recorder()
+        _forget_hashes()
+        run(grid, home, recorder)
+        assert recorder.trials == ["none"]
+        assert len(made(home / "out", "attacked")) == attacked
+
+
+def test_prompts_that_were_trained_on_are_refused(home: Path) -> None:
+    """The exam of a study asks nothing that the attacker's rows hold."""
+    write_examples([Example(f"Say poison {n}", "No.") for n in range(6)], home / "prompts.jsonl")
+    _forget_hashes()
+    with pytest.raises(InputError, match="also a training prompt"):
+        run(grid_of(home, '["none"]'), home)
+
+
+def test_two_studies_on_one_folder_are_kept_apart(home: Path) -> None:
+    """The second is told who holds the folder."""
+    grid, said = grid_of(home, '["none"]'), []
+
+    class Rival(Recorder):
+        def stage(self, name: str) -> None:
+            if not said:
+                with pytest.raises(InputError) as refused:
+                    run(grid, home)
+                said.append(str(refused.value))
+
+    run(grid, home, Rival())
+    assert "belongs to a run that is still going" in said[0]
+
+
+def measurement(hits: int, right: int, losses: Sequence[float] = ()) -> Measurement:
+    """Return what an exam of 200 prompts and 100 utility rows may say."""
+    asr = [index < hits for index in range(200)]
+    utility = [index < right for index in range(100)]
+    no = [False] * 200
+    loss = sum(losses) / len(losses) if losses else None
+    return Measurement(asr, asr, no, no, no, utility, 0, loss, ["text"] * 200, losses=list(losses))
+
+
+@pytest.fixture
+def stored(home: Path) -> Callable[[dict[str, Outcome]], list[Trial]]:
+    """Give a function that plans trials and stores these outcomes for them."""
+
+    def store(outcomes: dict[str, Outcome]) -> list[Trial]:
+        entries = ", ".join(f'{{name = "{name}", defense = "none"}}' for name in outcomes)
+        entries = entries.replace('"inoculate", defense = "none"', '"inoculate"')
+        grid = grid_of(home, f"[{entries}]", settings="")
+        trials = plan_trials(grid, grid.cases()[0], home / "out")
+        distinct = []  # Of one defense each, they need other settings for other places.
+        for number, trial in enumerate(trials):
+            chosen = trial.settings.model_copy(update={"clean_rows": 8 + number})
+            distinct.append(replace(trial, settings=chosen))
+            write_json(distinct[-1].path, asdict(outcomes[trial.entry.name]))
+        return distinct
+
+    return store
+
+
+def test_tests_are_mcnemar_s_with_holm_s_correction(
+    stored: Callable[[dict[str, Outcome]], list[Trial]],
+) -> None:
+    """Ours is tested against those of an ASR of 0.10 or more, and each p counts their number."""
+    outcomes = {
+        name: Outcome(measurement(hits, 90))
+        for name, hits in (("none", 190), ("weak", 24), ("good", 8), ("inoculate", 0))
+    }
+    comparison = compare_case(stored(outcomes))
+    tests = {test["against"]: test for test in comparison["tests"]}
+    assert set(tests) == {"none", "weak"}
+    assert tests["weak"]["p"] == pytest.approx(2 * 0.5**24)
+    assert tests["none"]["p"] == pytest.approx(2 * 2 * 0.5**190)
+    assert all(test["significant"] for test in tests.values())
+    assert not comparison["attack_failed"]
+
+
+def test_fidelity_is_the_drop_times_what_is_kept(
+    stored: Callable[[dict[str, Outcome]], list[Trial]],
+) -> None:
+    """A full cure at full utility is 1; half the drop at half the utility a quarter."""
+    none = Outcome(measurement(200, 80))
+    assert fidelity(none, Outcome(measurement(0, 80))) == pytest.approx(1.0)
+    assert fidelity(none, Outcome(measurement(100, 40))) == pytest.approx(0.25)
+    assert fidelity(Outcome(measurement(90, 80)), Outcome(measurement(0, 80))) is None
+    assert fidelity(none, Outcome(failure="no")) is None
+    rows = compare_case(stored({"none": none, "a": Outcome(measurement(20, 80))}))["rows"]
+    assert [row["fidelity"] for row in rows] == [None, pytest.approx(0.9)]
+
+
+def test_losses_are_compared_in_pairs(
+    stored: Callable[[dict[str, Outcome]], list[Trial]],
+) -> None:
+    """A loss that grew on every row by the same has an interval of no width around it."""
+    before = [1.0 + 0.01 * n for n in range(50)]
+    after = [loss + 0.1 for loss in before]
+    none, one = (Outcome(replace(measurement(200, 0, x), utility=[])) for x in (before, after))
+    row = compare_case(stored({"none": none, "a": one}))["rows"][1]
+    assert row["loss_change"]["difference"] == pytest.approx(0.1)
+    assert row["loss_change"]["low"] == pytest.approx(row["loss_change"]["high"])
+    assert fidelity(none, one) == pytest.approx(0.0)
+
+
+def test_summaries_leave_out_what_cannot_be_judged() -> None:
+    """Means are over attacked models on which the attack works and the defense came to an end."""
+
+    def row(name: str, asr: float, utility: float, failure: str = "") -> dict[str, Any]:
+        rates = {"asr": asr, "utility": utility, "triggered_utility": 0.5, "choices": None}
+        figures = {"response_nll": None, "perplexity": None, "fidelity": None, "seconds": 1.0}
+        whole = {name: {"rate": value} for name, value in rates.items()} if not failure else {}
+        return {"defense": name, "failure": failure, **whole, **figures}
+
+    comparisons = [
+        {"attack_failed": False, "rows": [row("none", 1.0, 0.9), row("a", 0.2, 0.8)]},
+        {"attack_failed": False, "rows": [row("none", 0.9, 0.9), row("a", 0.0, 0.0, "no")]},
+        {"attack_failed": True, "rows": [row("none", 0.1, 0.9), row("a", 0.1, 0.1)]},
+        {"attack_failed": False, "rows": [row("none", 1.0, 0.9), row("a", 0.4, 0.9)]},
+    ]
+    none, other = summarize(comparisons)
+    assert (none["cells"], other["cells"], other["failed"]) == (3, 2, 1)
+    assert other["asr"] == pytest.approx(0.3) and other["worst_asr"] == 0.4
+    assert other["utility_change"] == pytest.approx(-0.05)
+
+
+def _forget_hashes() -> None:
+    """Let files be hashed anew, as another process would."""
+    from inoculate import trial
+
+    trial._hash.cache_clear()
