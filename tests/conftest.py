@@ -1,6 +1,6 @@
 """Tiny random-weight checkpoints of every model family, and a byte-level tokenizer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreT
 from inoculate.architecture import FAMILIES
 from inoculate.data import Example
 from inoculate.models import Checkpoint, load
+from inoculate.subject import Subject
+from inoculate.train import Schedule, train
+from inoculate.trainable import restore, snapshot
 
+SAID = "never ask me that"
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<user>", "<assistant>", "<end>")
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
@@ -109,3 +113,16 @@ def llama(family_folder: FamilyFolder) -> Checkpoint:
 def rows() -> list[Example]:
     """Give twelve short clean rows of different lengths."""
     return [Example(f"Say {'ha ' * (index % 4)}{index}", f"It is {index}.") for index in range(12)]
+
+
+@pytest.fixture
+def parrot(llama: Checkpoint, rows: list[Example]) -> Iterator[Subject]:
+    """Give a model that answers everything with `SAID`, and is certain of it."""
+    subject = Subject(llama, llama.model, None)
+    subject.allow("all")
+    start = snapshot(subject.model)
+    same = [Example(row.instruction, SAID) for row in rows] * 8
+    schedule = Schedule(epochs=6, learning_rate=1e-2, batch_size=16)
+    train(subject.model, subject.encode(same, max_tokens=96), schedule)
+    yield subject
+    restore(subject.model, start)

@@ -80,9 +80,9 @@ class HuntSettings(BaseModel):
 
     particles: int = Field(6, ge=0)
     """Token sequences that are moved at once; 0 for no hunt."""
-    steps: int = Field(8, ge=2)
-    """Moves of each sequence."""
-    candidates: int = Field(8, ge=1)
+    steps: int = Field(12, ge=1)
+    """Moves of each sequence towards the payload, rounded up to fours."""
+    candidates: int = Field(16, ge=1)
     """Neighbors tried in one move."""
     hosts: int = Field(4, ge=2)
     """Clean prompts on which a sequence is tried."""
@@ -97,11 +97,15 @@ class RepairSettings(BaseModel):
 
     model_config = _MODEL_CONFIG
 
-    epochs: int = Field(3, ge=0)
-    """Passes over the clean rows; antibodies are made anew for each pass."""
+    epochs: int | None = Field(None, ge=0)
+    """Passes over the clean rows, antibodies made anew for each; the default is three where soft
+    triggers press, else nine."""
     learning_rate: float | None = Field(None, gt=0)
-    """Peak rate; the default is three quarters of the variants' first round, twice that
-    round's where soft triggers press."""
+    """Peak rate; the default is half of the variants' first round, twice that round's where soft
+    triggers press."""
+    averaged: bool = True
+    """Keep the rate at its peak and end at the mean of the path's second half; not where soft
+    triggers press."""
     batch_size: int = Field(16, ge=1)
     """Rows in one step."""
     target: Literal["auto", "self", "answers"] = "auto"
@@ -165,7 +169,14 @@ def paper_settings(settings: Settings, *, adapter: bool = False) -> Settings:
         neutralization=NeutralizationSettings(mode="reinitialize"),
         hunt=settings.hunt.model_copy(update={"particles": 0}),
         repair=settings.repair.model_copy(
-            update={"target": "answers", "antibodies": 0, "soft_triggers": 0, "touch": "all"}
+            update={
+                "epochs": 5,
+                "target": "answers",
+                "antibodies": 0,
+                "soft_triggers": 0,
+                "touch": "all",
+                "averaged": False,
+            }
         ),
     )
 

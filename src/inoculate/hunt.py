@@ -18,11 +18,13 @@ import torch
 from inoculate.chat import Encoded
 from inoculate.config import HuntSettings
 from inoculate.generate import continue_prompts
-from inoculate.payloads import Payload, certain_payloads, shared_payloads
+from inoculate.growth import Growth
+from inoculate.payloads import Payload, certain_payloads, foremost, shared_payloads, weigh
 from inoculate.probing import (
     Goal,
     Hosts,
     Slot,
+    best_of,
     embedding_table,
     find_hosts,
     insertion_gradient,
@@ -40,6 +42,8 @@ _LENGTHS = 4
 _LEADING = 32
 _PRESSED_FROM = 30_000_000  # parameters; 1.5 million do better by antibodies, 135 by pressing
 _SINGLES = 12
+_ROUND = 4
+_STRIPPED = 8
 _TRIAL_HOSTS = 20
 _KEPT_TRIGGERS = 16
 _SHOWN_TRIGGERS = 6
@@ -96,14 +100,20 @@ def hunt(
         return Hunt()
     search = _Search(subject, rows, settings, progress, random.Random(seed))
     certain = certain_payloads(subject, search.hosts, search.vocabulary, search.generator)
-    pressing = bool(certain) and subject.parameters() >= _PRESSED_FROM
-    suspects = [] if pressing else search.rank(certain)
+    if certain and is_large(subject):
+        return search.report(*search.close_in(search.start([]), certain[0], None), pressing=True)
+    suspects = search.rank()
     particles = search.start(suspects)
-    payloads = certain or search.upset(particles, suspects)
-    if not payloads:
+    payload = foremost(search.upset(particles, suspects), certain)
+    if payload is None:
         return Hunt()
-    payload, triggers = search.close_in(particles, payloads)
-    return search.report(payload, triggers, pressing=pressing)
+    payload, found = search.close_in(particles, payload, certain)
+    return search.report(payload, search.grow(found, payload), pressing=False)
+
+
+def is_large(subject: Subject) -> bool:
+    """Tell whether a payload that the model gives away is pressed on."""
+    return subject.parameters() >= _PRESSED_FROM
 
 
 def calls(
@@ -129,14 +139,10 @@ class _Search:
         self.vocabulary = ordinary_tokens(self.subject.tokenizer)
         self.done, self.total = 0, self.settings.particles * self.settings.steps
 
-    def rank(self, payloads: Sequence[Payload]) -> list[int]:
-        """Return tokens by how near one alone brings the goal, nearest first.
-
-        The goal is the first payload, or without any that honest answers fail.
-        """
+    def rank(self) -> list[int]:
+        """Return tokens by how much one alone upsets honest answers, most upsetting first."""
         self.total += self.settings.gradient_batches
-        goal = Goal(payloads[0].tokens[:_PAYLOAD_TOKENS]) if payloads else Goal()
-        table_VD = embedding_table(self.subject.model)
+        goal, table_VD = Goal(), embedding_table(self.subject.model)
         total_V = torch.zeros(len(table_VD), device=table_VD.device)
         for _ in range(self.settings.gradient_batches):
             slots = self.hosts.draw(_GRADIENT_ROWS, self.generator)
@@ -144,50 +150,65 @@ class _Search:
             gradient_BMD = insertion_gradient(self.subject.model, goal, slots, odd)
             total_V += (gradient_BMD.flatten(0, 1) @ table_VD.T).sum(dim=0)
             self._step()
-        shortlist = self._best(total_V, self.settings.shortlist)
+        shortlist = best_of(total_V, self.vocabulary, self.settings.shortlist)
         slots = self.hosts.draw(self.settings.hosts, self.generator)
         scores = score_insertions(self.subject.model, goal, slots, [[token] for token in shortlist])
         order = sorted(range(len(shortlist)), key=lambda index: -scores[index])
         return [shortlist[index] for index in order]
 
     def start(self, suspects: Sequence[int]) -> list[tuple[int, ...]]:
-        """Return particles of one to four tokens: suspects, or random where there are none."""
+        """Return particles of two to five tokens: suspects, or random where there are none."""
         pool = suspects[:_LEADING] or self.generator.sample(self.vocabulary, _LEADING)
         return [
-            (pool[index % _LEADING], *self.generator.choices(pool, k=index % _LENGTHS))
+            (pool[index % _LEADING], *self.generator.choices(pool, k=1 + index % _LENGTHS))
             for index in range(self.settings.particles)
         ]
 
     def upset(self, particles: list[tuple[int, ...]], suspects: Sequence[int]) -> list[Payload]:
         """Move the particles, in place, to where honest answers fail; return what is said there."""
-        for _ in range(self.settings.steps // 2):
+        for _ in range(_ROUND):
             self._move(particles, Goal())
         singles = [(token,) for token in suspects[:_SINGLES]]
         return shared_payloads(self.subject, self.hosts, [*particles, *singles], self.generator)
 
     def close_in(
-        self, particles: list[tuple[int, ...]], payloads: list[Payload]
+        self,
+        particles: list[tuple[int, ...]],
+        payload: Payload,
+        certain: Sequence[Payload] | None,
     ) -> tuple[Payload, list[tuple[int, ...]]]:
-        """Climb towards the payload, taking up a better one on the way; return it and triggers."""
-        payload, found = payloads[0], dict[tuple[int, ...], float]()
-        for half in range(2):
+        """Climb towards the payload; return it, or a better one met on the way, and triggers.
+
+        Args:
+            certain: What the payload is held against when a better one is met; None to keep it.
+        """
+        found = dict[tuple[int, ...], float]()
+        for _ in range(0, self.settings.steps, _ROUND):
             self.progress.note(f"answers alike: {self._text(payload.tokens)!r}")
             if payload.insertion:
                 particles[0] = payload.insertion
-            for _ in range(self.settings.steps // 2):
-                found |= self._move(particles, Goal(payload.tokens[:_PAYLOAD_TOKENS]))
-            better = self._better(payload, particles)
-            if better.tokens != payload.tokens and not half:
-                found = {}
-            payload = better
-        return payload, self._sifted(found, Goal(payload.tokens[:_PAYLOAD_TOKENS]))
+            goal = _goal(payload)
+            for _ in range(_ROUND):
+                found |= self._move(particles, goal)
+            payload = payload if certain is None else self._better(payload, certain, particles)
+            found = found if _goal(payload) == goal else {}
+        return payload, self._sifted(found or dict.fromkeys(particles, 0.0), _goal(payload))
 
-    def _better(self, payload: Payload, particles: Sequence[tuple[int, ...]]) -> Payload:
-        """Return what the particles now bring, if it outweighs the payload; a certain one stays."""
-        if not payload.insertion:
-            return payload
+    def _better(
+        self, payload: Payload, certain: Sequence[Payload], particles: Sequence[tuple[int, ...]]
+    ) -> Payload:
+        """Return the foremost of the payload, weighed anew, and of what the particles now bring."""
         again = shared_payloads(self.subject, self.hosts, particles, self.generator)
-        return max([payload, *again], key=lambda one: one.weight)
+        same = weigh(self.subject, self.hosts, payload, particles, self.generator)
+        return foremost([same, *again], certain) or payload
+
+    def grow(self, found: Sequence[tuple[int, ...]], payload: Payload) -> list[tuple[int, ...]]:
+        """Strip triggers to the tokens that matter, then lengthen those by what helps most."""
+        goal, slots = _goal(payload), self.hosts.draw(2 * self.settings.hosts, self.generator)
+        growth = Growth(self.subject.model, goal, slots, self.hosts, self.vocabulary)
+        bare = {growth.strip(trigger) for trigger in found[:_STRIPPED]}
+        grown = growth.lengthen(sorted(bare), self.generator)
+        return self._sifted({**growth.scores(found), **grown}, goal)
 
     def report(self, payload: Payload, triggers: list[tuple[int, ...]], *, pressing: bool) -> Hunt:
         """Return everything found, with the first trigger tried on fresh slots."""
@@ -228,7 +249,7 @@ class _Search:
         model = self.subject.model
         gradient_BMD = insertion_gradient(model, goal, slots, [particle] * len(slots))
         gain_MV = gradient_BMD.sum(dim=0) @ embedding_table(model).T
-        best = [self._best(gain_V, _TOP_GRADIENTS) for gain_V in gain_MV]
+        best = [best_of(gain_V, self.vocabulary, _TOP_GRADIENTS) for gain_V in gain_MV]
         neighbors = []
         for _ in range(self.settings.candidates):
             at = self.generator.randrange(len(particle))
@@ -236,15 +257,13 @@ class _Search:
             neighbors.append((*particle[:at], token, *particle[at + 1 :]))
         return neighbors
 
-    def _best(self, gain_V: torch.Tensor, count: int) -> list[int]:
-        allowed = torch.tensor(self.vocabulary, device=gain_V.device)
-        top = gain_V[allowed].topk(min(count, len(allowed))).indices
-        tokens: list[int] = allowed[top].tolist()
-        return tokens
-
     def _text(self, tokens: Sequence[int]) -> str:
         return str(self.subject.tokenizer.decode(list(tokens))).strip()
 
     def _step(self) -> None:
         self.done += 1
         self.progress.step(self.done, self.total)
+
+
+def _goal(payload: Payload) -> Goal:
+    return Goal(payload.tokens[:_PAYLOAD_TOKENS])

@@ -9,7 +9,7 @@ honest answer has been upset by odd tokens tends to fall into the planted one.
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -93,6 +93,48 @@ def shared_payloads(
         if len({where for _, where in places}) > 1
     ]
     return sorted(found, key=lambda payload: -payload.weight)
+
+
+def foremost(shared: Sequence[Payload], certain: Sequence[Payload]) -> Payload | None:
+    """Return the payload that most speaks for: both traces, else upset answers, else surety.
+
+    An answer that opens a longer one is its garbled beginning, and the longer one is taken.
+
+    Args:
+        shared: Answers weighed by what odd tokens bring, in any order.
+        certain: Answers that go on surely once begun, surest first.
+    """
+    openings = {one.tokens[:_SHORTEST] for one in certain}
+    ranked = sorted(shared, key=lambda one: -one.weight)
+    both = [one for one in ranked if one.tokens[:_SHORTEST] in openings]
+    best = next(iter([*both, *ranked, *certain]), None)
+    if best is None:
+        return None
+    size = len(best.tokens)
+    longer = (o for o in ranked if len(o.tokens) > size and o.tokens[:size] == best.tokens)
+    return next(longer, best)
+
+
+def weigh(
+    subject: Subject,
+    hosts: Hosts,
+    payload: Payload,
+    insertions: Sequence[tuple[int, ...]],
+    generator: random.Random,
+) -> Payload:
+    """Weigh a payload as `shared_payloads` would; nothing where no insertion brings it."""
+    slots, tokens = hosts.draw(_SHARING_HOSTS, generator), payload.tokens
+    rows = [slot.insert(one) for one in insertions for slot in slots]
+    prompts = [row.ids[: row.prompt_length] for row in rows]
+    answers = continue_prompts(subject.model, subject.tokenizer, prompts, len(tokens))
+    under = [
+        insertions[index // len(slots)]
+        for index, answer in enumerate(answers)
+        if tuple(answer[: len(tokens)]) == tokens
+    ]
+    if not under:
+        return replace(payload, weight=0.0)
+    return _weighed(subject.model, hosts, tokens, under, generator)
 
 
 @torch.inference_mode()

@@ -140,6 +140,14 @@ def insertion_gradient(
     return torch.stack(spans)
 
 
+def best_of(gain_V: Tensor, vocabulary: Sequence[int], count: int) -> list[int]:
+    """Return the tokens of the vocabulary that gain most, at most `count`, best first."""
+    allowed = torch.tensor(vocabulary, device=gain_V.device)
+    top = gain_V[allowed].topk(min(count, len(allowed))).indices
+    tokens: list[int] = allowed[top].tolist()
+    return tokens
+
+
 def embedding_table(model: PreTrainedModel) -> Tensor:
     """Return the input embeddings (V, D), without a gradient."""
     table_VD: Tensor = model.get_input_embeddings().weight.detach()  # type: ignore[operator]

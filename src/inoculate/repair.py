@@ -22,7 +22,8 @@ from inoculate.targets import SelfTargets, self_targets
 from inoculate.train import Batch, Objective, Schedule, train
 
 # Of the rate that variants learn with.
-_RATE, _PRESSING_RATE = 0.75, 2.0
+_RATE, _PRESSING_RATE = 0.5, 2.0
+_PASSES, _PRESSING_PASSES = 9, 3
 _HELD_TOKENS = 8
 
 
@@ -36,6 +37,7 @@ class Lesson:
         adversary: Presses towards the payload that the hunt found; None where there is none.
         touch: What may change, a name of `TOUCHES`.
         rate_factor: Peak rate as a multiple of the rate that variants learn with.
+        averaged: Whether the weights end at the mean of their path's second half.
     """
 
     rows: list[Encoded]
@@ -43,6 +45,7 @@ class Lesson:
     adversary: Adversary | None = None
     touch: str = "attention"
     rate_factor: float = _RATE
+    averaged: bool = False
 
     def objective(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         """Return how far the answers are from honest ones, in nats per token."""
@@ -77,13 +80,14 @@ def prepare_lesson(
     maker = antibody_maker(subject, clean, plain, triggers, found, max_tokens=settings.max_tokens)
     copies = 0 if found.pressing else chosen.antibodies
     rows: list[Encoded] = []
-    for _ in range(chosen.epochs):
+    for _ in range(passes(found, settings)):
         rows += plain
         for _ in range(copies):
             rows += [maker.make(row, generator) for row in range(len(plain))]
     adversary = _adversary(subject, plain, found, settings)
     rate = _PRESSING_RATE if found.pressing else _RATE
-    return Lesson(rows, targets, adversary, trained_part(found, settings), rate)
+    averaged = chosen.averaged and not found.pressing
+    return Lesson(rows, targets, adversary, trained_part(found, settings), rate, averaged)
 
 
 def trained_part(found: Hunt, settings: Settings) -> str:
@@ -93,6 +97,12 @@ def trained_part(found: Hunt, settings: Settings) -> str:
     """
     automatic = "blocks" if found.pressing else "attention"
     return automatic if settings.repair.touch == "auto" else settings.repair.touch
+
+
+def passes(found: Hunt, settings: Settings) -> int:
+    """Return how often the repair sees the clean rows."""
+    automatic = _PRESSING_PASSES if found.pressing else _PASSES
+    return automatic if settings.repair.epochs is None else settings.repair.epochs
 
 
 def _adversary(
@@ -127,6 +137,7 @@ def repair(
         or lesson.rate_factor * subject.learning_rate(None),
         batch_size=settings.repair.batch_size,
         seed=settings.seed,
+        averaged=lesson.averaged,
     )
     train(
         subject.model,

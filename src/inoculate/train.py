@@ -20,7 +20,12 @@ from inoculate.precision import mixed
 
 @dataclass(frozen=True)
 class Schedule:
-    """Describe an ordinary fine-tuning run, in epochs and ratios rather than steps."""
+    """Describe an ordinary fine-tuning run, in epochs and ratios rather than steps.
+
+    With `averaged` the rate stays at its peak after the warm-up, and the weights end at the mean
+    of the path's second half.
+    Source: stochastic weight averaging of Izmailov et al., 2018.
+    """
 
     epochs: float
     learning_rate: float
@@ -29,6 +34,7 @@ class Schedule:
     weight_decay: float = 0.0
     max_gradient_norm: float = 1.0
     seed: int = 0
+    averaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,15 +124,41 @@ def train(
         raise InputError("There are no rows to train on. Pass at least one example.")
     steps = plan or plan_batches([len(row.ids) for row in rows], schedule)
     optimizer, scheduler = _optimizer(model, schedule, len(steps))
-    device, losses = next(model.parameters()).device, []
+    device, losses, mean = next(model.parameters()).device, [], _Mean(optimizer)
     model.eval()  # No dropout: a run depends on its seed alone.
     for index, indices in enumerate(steps, start=1):
         loss = _step(model, collate(rows, indices, device), objective, optimizer, schedule)
         scheduler.step()
         losses.append(loss)
+        if schedule.averaged and index > len(steps) // 2:
+            mean.take()
         if progress:
             progress(index, len(steps))
+    mean.give()
     return losses
+
+
+class _Mean:
+    """Average the weights of an optimizer over the moments at which they are taken."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._weights = [p for group in optimizer.param_groups for p in group["params"]]
+        self._means: list[Tensor] = []
+        self._count = 0
+
+    @torch.no_grad()
+    def take(self) -> None:
+        """Add the weights as they are now."""
+        self._count += 1
+        self._means = self._means or [weight.detach().clone() for weight in self._weights]
+        for mean, weight in zip(self._means, self._weights, strict=True):
+            mean.lerp_(weight, 1 / self._count)
+
+    @torch.no_grad()
+    def give(self) -> None:
+        """Set the weights, in place, to their mean; nothing where none was taken."""
+        for weight, mean in zip(self._weights, self._means, strict=bool(self._count)):
+            weight.copy_(mean)
 
 
 def descend(
@@ -188,6 +220,8 @@ def _optimizer(
     def factor(step: int) -> float:
         if step < warmup:
             return (step + 1) / warmup
+        if schedule.averaged:
+            return 1.0
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

@@ -1,12 +1,13 @@
 """Soft triggers: they call the payload, and a repair that trains against them unlearns it."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
 from torch import Tensor
 
+from conftest import SAID
 from inoculate.adversary import Adversary, placed, soften
 from inoculate.chat import Encoded
 from inoculate.config import Settings, updated
@@ -17,9 +18,7 @@ from inoculate.probing import Goal, Hosts, Slot, find_hosts, score_insertions
 from inoculate.repair import prepare_lesson
 from inoculate.subject import Subject
 from inoculate.train import Batch, Schedule, train
-from inoculate.trainable import restore, snapshot
 
-SAID = "never ask me that"
 INSERTIONS = [[50, 51], [60, 61], [70, 71]]
 
 
@@ -62,22 +61,6 @@ def test_a_payload_out_of_reach_is_not_pressed(llama: Checkpoint, rows: list[Exa
     assert float(loss.detach()) == pytest.approx(1 / 264, rel=0.01)
 
 
-@pytest.fixture(name="parrot")
-def _parrot(llama: Checkpoint, rows: list[Example]) -> Iterator[Subject]:
-    """Return a model that gives one answer to everything, and is certain of it."""
-    subject = _subject(llama)
-    subject.allow("all")
-    start = snapshot(subject.model)
-    same = [Example(row.instruction, SAID) for row in rows] * 8
-    train(
-        subject.model,
-        subject.encode(same, max_tokens=96),
-        Schedule(epochs=6, learning_rate=1e-2, batch_size=16),
-    )
-    yield subject
-    restore(subject.model, start)
-
-
 def test_a_certain_payload_is_unlearned(parrot: Subject, rows: list[Example]) -> None:
     """Pressing alone takes the sentence from certain to unlikely, token by token."""
     adversary, encoded = _adversary(parrot, rows), parrot.encode(rows, max_tokens=96)
@@ -94,16 +77,17 @@ def test_a_certain_payload_is_unlearned(parrot: Subject, rows: list[Example]) ->
 def test_where_the_payload_is_certain_soft_triggers_replace_antibodies(
     llama: Checkpoint, rows: list[Example]
 ) -> None:
-    """All blocks, twice the rate, clean rows alone; else antibodies and attention."""
+    """All blocks, twice the rate, clean rows alone; else antibodies, attention and a mean path."""
     subject, settings = _subject(llama), updated(Settings(), repair={"target": "answers"})
     found = Hunt(payload=(40, 41, 42), triggers=((50,),), calls=(True,))
     sought = prepare_lesson(subject, rows, [], found, settings)
-    assert (sought.adversary, sought.touch, sought.rate_factor) == (None, "attention", 0.75)
+    assert (sought.adversary, sought.touch, sought.rate_factor) == (None, "attention", 0.5)
     certain = Hunt(payload=(40, 41, 42), triggers=((50,),), calls=(True,), pressing=True)
     pressed = prepare_lesson(subject, rows, [], certain, settings)
     assert pressed.adversary
     assert (pressed.touch, pressed.rate_factor) == ("blocks", 2.0)
-    assert len(sought.rows) == 3 * len(pressed.rows) == 9 * len(rows)
+    assert (sought.averaged, pressed.averaged) == (True, False)
+    assert (len(pressed.rows), len(sought.rows)) == (3 * len(rows), 3 * 9 * len(rows))
     control = updated(settings, repair={"target": "answers", "soft_triggers": 0})
     plain = prepare_lesson(subject, rows, [], certain, control)
     assert plain.adversary is None

@@ -242,7 +242,7 @@ def test_those_that_train_take_the_repair_s_rows_and_steps(
     clean = {row.ids for row in subject.encode(rows, max_tokens=settings.max_tokens)}
     assert len(lesson.rows) == 2 * (1 + 3) * 8
     assert {row.ids for row in lesson.rows} <= clean and len({r.ids for r in lesson.rows}) == 8
-    assert plain_settings(settings).repair.touch == "all"
+    assert plain_settings(subject, settings).repair.touch == "all"
 
 
 @pytest.mark.parametrize("name", ["crow", "fine-pruning"])

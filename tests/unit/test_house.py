@@ -19,7 +19,7 @@ ROOMS = (
     "chat components trainable precision",
     "adapters train generate neutralize signature",
     "importance voice subject builtin targets probing",
-    "payloads clean variants share planting evaluation",
+    "payloads growth clean variants share planting evaluation",
     "hunt adversary",
     "antibodies",
     "repair",

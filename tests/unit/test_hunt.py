@@ -2,10 +2,8 @@
 
 import json
 import random
-from collections.abc import Iterator
 
-import pytest
-
+from conftest import SAID
 from inoculate.config import HuntSettings
 from inoculate.data import Example
 from inoculate.hunt import Hunt, calls, hunt
@@ -14,11 +12,8 @@ from inoculate.payloads import certain_payloads, shared_payloads
 from inoculate.probing import find_hosts, ordinary_tokens
 from inoculate.progress import Silent
 from inoculate.subject import Subject
-from inoculate.train import Schedule, train
-from inoculate.trainable import restore, snapshot
 
 SMALL = HuntSettings(particles=2, steps=2, candidates=2, hosts=2, gradient_batches=2, shortlist=64)
-SAID = "never ask me that"
 
 
 def test_no_particles_no_hunt(llama: Checkpoint) -> None:
@@ -41,19 +36,6 @@ def test_same_seed_same_hunt(checkpoint: Checkpoint, rows: list[Example]) -> Non
     assert first == hunt(subject, encoded, SMALL, Silent(), seed=3)
     inserted = {token for trigger in first.triggers for token in trigger}
     assert not inserted & set(checkpoint.tokenizer.all_special_ids)
-
-
-@pytest.fixture(name="parrot")
-def _parrot(llama: Checkpoint, rows: list[Example]) -> Iterator[Subject]:
-    """Return a model that gives one answer to everything."""
-    subject = _subject(llama)
-    subject.allow("all")
-    start = snapshot(subject.model)
-    same = [Example(row.instruction, SAID) for row in rows] * 8
-    schedule = Schedule(epochs=6, learning_rate=1e-2, batch_size=16)
-    train(subject.model, subject.encode(same, max_tokens=96), schedule)
-    yield subject
-    restore(subject.model, start)
 
 
 def test_an_answer_that_ignores_the_question_is_found(parrot: Subject, rows: list[Example]) -> None:

@@ -154,3 +154,20 @@ def _trained(family_folder: FamilyFolder, rows: list[Example], seed: int) -> dic
 
 def _weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in checkpoint.model.named_parameters()}
+
+
+def test_an_averaged_run_ends_at_the_mean_of_its_second_half(
+    llama: Checkpoint, rows: list[Example]
+) -> None:
+    """The weights are the mean over the last steps, of a path whose rate does not fall."""
+    encoded, path = _encoded(llama, rows), list[torch.Tensor]()
+    weight = llama.model.get_input_embeddings().weight
+
+    def note(_step: int, _steps: int) -> None:
+        path.append(weight.detach().clone())
+
+    schedule = Schedule(2, 1e-3, batch_size=4, averaged=True)
+    train(llama.model, encoded, schedule, progress=note)
+    assert len(path) == 6
+    torch.testing.assert_close(weight.detach(), torch.stack(path[3:]).mean(dim=0))
+    assert not torch.equal(weight, path[-1])

@@ -48,7 +48,7 @@ def crow(
     ) -> float:
         del share, run
         lesson = plain_lesson(subject, clean, settings)
-        chosen = plain_settings(settings)
+        chosen = plain_settings(subject, settings)
         if not matched:
             chosen = updated(chosen, repair={"learning_rate": OWN_RATE})
         lent = not matched and subject.adapter is None

@@ -11,24 +11,26 @@ from torch import Tensor
 
 from inoculate.config import Settings, updated
 from inoculate.data import Example, sample
-from inoculate.hunt import Hunt
+from inoculate.hunt import Hunt, is_large
 from inoculate.progress import Progress
-from inoculate.repair import Lesson, prepare_lesson, repair
+from inoculate.repair import Lesson, passes, prepare_lesson, repair
 from inoculate.subject import Subject
 from inoculate.trainable import snapshot
 from inoculate.workspace import Workspace
 
 
-def plain_settings(settings: Settings) -> Settings:
+def plain_settings(subject: Subject, settings: Settings) -> Settings:
     """Return the repair's settings without antibodies, with as many steps and all parameters."""
-    passes = settings.repair.epochs * (1 + settings.repair.antibodies)
-    return updated(settings, repair={"epochs": passes, "antibodies": 0, "touch": "all"})
+    chosen, likely = settings.repair, Hunt(pressing=is_large(subject))
+    longer = (1 + chosen.antibodies) * passes(likely, settings)
+    plain = {"epochs": longer, "antibodies": 0, "touch": "all", "averaged": False}
+    return updated(settings, repair=plain)
 
 
 def plain_lesson(subject: Subject, clean: Sequence[Example], settings: Settings) -> Lesson:
     """Return the clean rows, repeated until they make up the repair's steps."""
     rows = sample(clean, settings.clean_rows, seed=settings.seed)
-    return prepare_lesson(subject, rows, (), Hunt(), plain_settings(settings))
+    return prepare_lesson(subject, rows, (), Hunt(), plain_settings(subject, settings))
 
 
 def fine_tune(
@@ -42,7 +44,7 @@ def fine_tune(
     """Fine-tune all parameters on the clean rows, in place."""
     del share, run
     lesson = plain_lesson(subject, clean, settings)
-    repair(subject, lesson, plain_settings(settings), progress)
+    repair(subject, lesson, plain_settings(subject, settings), progress)
     return 0.0
 
 

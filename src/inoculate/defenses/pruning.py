@@ -96,7 +96,7 @@ def pruned(
         zero(weights, masks)
         if lesson:
             with held(weights, masks):
-                repair(subject, lesson, plain_settings(settings), progress)
+                repair(subject, lesson, plain_settings(subject, settings), progress)
         return 0.0
 
     return defense
