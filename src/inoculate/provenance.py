@@ -55,7 +55,7 @@ def model_facts(subject: Subject) -> dict[str, Any]:
     """Return what the report says of the model."""
     source = subject.source
     return {
-        "source": source.source.resolve().name,
+        "source": model_name(source.source),
         "revision": revision(source.source),
         "model_type": subject.architecture.model_type,
         "parameters": subject.parameters(),
