@@ -200,6 +200,8 @@ def test_what_only_loading_shows_is_refused(
         ("attack", "MODEL", "-o", "out"),
         ("evaluate", "MODEL"),
         ("challenge", "MODEL"),
+        ("dissect", "MODEL", "--reference", "MODEL"),
+        ("utility", "MODEL", "MODEL", "--rows", "ROWS"),
         ("purify", "--base", "MODEL", "--adapter", "MODEL", "-o", "out"),
     ],
     ids=lambda words: words[0],
@@ -213,7 +215,10 @@ def test_every_command_passes_the_gate(
     """Whatever the command, a refused folder is not loaded and nothing is written."""
     case = WEIGHT_CASES[0]
     folder = _spoiled(family_folder("llama"), case, house.home)
-    chosen = tuple(str(folder) if word == "MODEL" else word for word in words)
+    rows = house.home / "rows.jsonl"
+    rows.write_text('{"instruction": "a", "output": "b"}\n')
+    named = {"MODEL": str(folder), "ROWS": str(rows)}
+    chosen = tuple(named.get(word, word) for word in words)
     _check_refused(house, folder, case, chosen, capsys)
 
 
