@@ -1,5 +1,6 @@
 """The command line: parse, call, show."""
 
+import atexit
 import errno
 import sys
 import warnings
@@ -35,7 +36,7 @@ from inoculate.cli_options import (
 )
 from inoculate.cli_reproduce import reproduce
 from inoculate.cli_research import compare, dissect, utility
-from inoculate.cli_signals import STOPPED, stoppable
+from inoculate.cli_signals import STOPPED, hush, stoppable
 from inoculate.errors import InoculateError, InputError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -259,7 +260,10 @@ def main() -> None:
     """Run the command line; mistakes of the user end in one sentence and an exit code."""
     # What libraries mean to deprecate is no news for the user.
     warnings.filterwarnings("ignore", category=FutureWarning)
-    _guard(app)
+    try:
+        _guard(app)
+    finally:
+        atexit.register(hush)
 
 
 def _guard(call: Callable[[], object]) -> None:
