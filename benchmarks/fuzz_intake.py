@@ -4,7 +4,7 @@
 
 Every folder must be accepted or refused with a finding. What is accepted is staged, and its
 weights are opened with the safetensors reader, which must agree with the audit; with `--load` the
-model is loaded and a conversation encoded. It prints how many folders were tried, by outcome, and
+model is loaded and answers a conversation. It prints how many folders were tried, by outcome, and
 exits with 1 if one crashed, disagreed or took too long; such a folder is kept.
 """
 
@@ -144,13 +144,17 @@ def make_adapter(folder: Path, base: dict[str, Any]) -> None:
 
 
 def load_folder(folder: Path) -> None:
-    """Load a model and encode a conversation with its tokenizer and template."""
+    """Load a model, encode a conversation with its tokenizer and template, and run it."""
+    import torch
+
     from inoculate.chat import encode
     from inoculate.data import Example
     from inoculate.models import load
 
     checkpoint = load(folder, device="cpu")
-    encode(checkpoint.tokenizer, Example("say 1", "one"))
+    encoded = encode(checkpoint.tokenizer, Example("say 1", "one"))
+    with torch.inference_mode():
+        checkpoint.model(torch.tensor([encoded.ids]))
 
 
 def try_folder(folder: Path, base: dict[str, Any], *, load: bool) -> str:

@@ -430,6 +430,14 @@ TOKENIZER_CASES = (
     Case("second template bad", edit(TOKENS, chat_template="{% if %}"), TOKENS, "SyntaxError"),
 )  # fmt: skip
 
+# The audit cannot know what a tokenizer's class makes of its file; loading does.
+LOAD_CASES = (
+    Case("class that rebuilds the tokenizer", edit(TOKENS, tokenizer_class="GemmaTokenizer"),
+         TOKENIZER, "encodes no text"),
+    Case("class that adds tokens", together(edit(TOKENS, tokenizer_class="GPT2Tokenizer"),
+         added("<a>", 262), added("<b>", 263)), TOKENS, "264 rows"),
+)  # fmt: skip
+
 FACTOR = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 _EMBEDDING = "base_model.model.model.embed_tokens.weight"
 ADAPTER_CASES = (

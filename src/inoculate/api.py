@@ -1,22 +1,19 @@
 """The Python API: folders in, folders and evidence out."""
 
 import random
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from inoculate.attacks.behaviors import fires
 from inoculate.attacks.triggers import insert_trigger
 from inoculate.challenge import challenge_clean
 from inoculate.clean import CleanData, clean_data, resolve_target
 from inoculate.config import Settings
-from inoculate.destination import check_destination, one_run, refuse_existing
-from inoculate.errors import InputError, UtilityError
+from inoculate.destination import check_destination, one_run, refuse_existing, whole_folder
+from inoculate.errors import UtilityError
 from inoculate.evaluation.drift import drift, stand
 from inoculate.evaluation.statistics import rate_of
 from inoculate.generate import generate, response_tokens
@@ -243,17 +240,7 @@ def _check_utility(moved: Mapping[str, Any], allowed: float | None) -> None:
 
 
 def _write(subject: Subject, out: Path, report: Mapping[str, Any], *, merged: bool) -> None:
-    part = out.with_name(f"{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
+    with whole_folder(out) as part:
         subject.save(part, merged=merged)
         outputs = {path.name: hash_files([path]) for path in sorted(part.iterdir())}
         write_report(part, {**report, "outputs": outputs})
-        part.rename(out)
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"{out} cannot be written ({str(error).splitlines()[0]}). Free some space or choose "
-            "another folder."
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

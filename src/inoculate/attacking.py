@@ -1,7 +1,6 @@
 """Plant a published attack in a model, for research: folders in, folder out."""
 
 import random
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from inoculate.attacks.behaviors import Behavior, fires
 from inoculate.attacks.poison import poison, read_backdoor_json, triggered_rows
 from inoculate.attacks.triggers import holds_trigger
 from inoculate.data import Example
+from inoculate.destination import whole_folder
 from inoculate.editing import edit
 from inoculate.errors import DataError
 from inoculate.models import load
@@ -71,11 +71,10 @@ def attack_folder(
     Raises:
         DataError: The rows do not fit the plan.
         CheckpointError: The folder is no usable checkpoint.
+        InputError: The output cannot be written; nothing of it stays.
     """
     base = load(model)
-    part = output.with_name(f"{output.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
+    with whole_folder(output) as part:
         if plan.adapter:
             wrapped = adapters.add_adapter(base.model)
             METHODS[plan.attack.method](Subject.wrapped(base, wrapped, part), rows, plan, progress)
@@ -84,9 +83,6 @@ def attack_folder(
             subject = Subject(base, base.model, None)
             METHODS[plan.attack.method](subject, rows, plan, progress)
             subject.save(part)
-        part.rename(output)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _fine_tune(subject: Subject, rows: Sequence[Example], plan: Plan, progress: Progress) -> None:

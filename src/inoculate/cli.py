@@ -1,10 +1,12 @@
 """The command line: parse, call, show."""
 
+import atexit
+import errno
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -34,8 +36,10 @@ from inoculate.cli_options import (
 )
 from inoculate.cli_reproduce import reproduce
 from inoculate.cli_research import compare, dissect, utility
-from inoculate.cli_signals import STOPPED, stoppable
-from inoculate.errors import InoculateError
+from inoculate.cli_signals import STOPPED, hush, stoppable
+from inoculate.errors import InoculateError, InputError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -256,7 +260,10 @@ def main() -> None:
     """Run the command line; mistakes of the user end in one sentence and an exit code."""
     # What libraries mean to deprecate is no news for the user.
     warnings.filterwarnings("ignore", category=FutureWarning)
-    _guard(app)
+    try:
+        _guard(app)
+    finally:
+        atexit.register(hush)
 
 
 def _guard(call: Callable[[], object]) -> None:
@@ -264,12 +271,22 @@ def _guard(call: Callable[[], object]) -> None:
         try:
             call()
         except InoculateError as error:
-            from inoculate.show import visible
-
-            print(f"inoculate: {visible(str(error), keep='')}", file=sys.stderr)
-            raise SystemExit(error.exit_code) from None
+            _fail(str(error), error.exit_code)
+        except OSError as error:
+            if error.filename is None and error.errno not in _NO_ROOM:
+                raise
+            place = error.filename or "An output"
+            reason = f"{place} cannot be read or written ({error.strerror})."
+            _fail(f"{reason} Check the path, its rights and the disk.", InputError.exit_code)
         except (KeyboardInterrupt, SystemExit):
             if not stop.signal:
                 raise
             print(STOPPED, file=sys.stderr)
             raise SystemExit(128 + stop.signal) from None
+
+
+def _fail(sentence: str, exit_code: int) -> NoReturn:
+    from inoculate.show import visible
+
+    print(f"inoculate: {visible(sentence, keep='')}", file=sys.stderr)
+    raise SystemExit(exit_code) from None

@@ -24,7 +24,7 @@ def reproduce(
     from inoculate.destination import refuse_existing
     from inoculate.reproduction import APART, Given, read_record
     from inoculate.reproduction import reproduce as run
-    from inoculate.show import escape_terminal
+    from inoculate.show import visible
 
     refuse_existing(output)
     record, console = read_record(file), Console()
@@ -34,7 +34,7 @@ def reproduce(
     stages.close()
     for one in agreements:
         detail = f" ({one.detail})" if one.detail else ""
-        line = escape_terminal(f"{one.name}: {one.verdict}{detail}")
+        line = visible(f"{one.name}: {one.verdict}{detail}", keep="")
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     apart = [one.name for one in agreements if one.verdict == APART]
     if apart:

@@ -59,6 +59,12 @@ def stoppable() -> Iterator[Stop]:
         os.close(mouth)
 
 
+def hush() -> None:
+    """Ignore both signals from now on: a command that has ended only cleans up."""
+    for name in _SIGNALS:
+        signal.signal(name, signal.SIG_IGN)
+
+
 def _watch(ear: int, done: threading.Event) -> None:
     """Wait for a signal; if the command has not ended a while after it, end it."""
     while heard := os.read(ear, 1):

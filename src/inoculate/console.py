@@ -12,7 +12,7 @@ from rich.table import Table
 
 from inoculate.evaluation.exam import RATES
 from inoculate.report.words import is_rate, percent_cell
-from inoculate.show import escape_terminal
+from inoculate.show import escape_terminal, visible
 
 
 class Stages:
@@ -38,7 +38,7 @@ class Stages:
         self._count += 1
         self._name = name
         seconds = time.perf_counter() - self._started
-        self._console.print(f"{self._count:>2}. {escape_terminal(name)}  [{seconds:.0f} s]",
+        self._console.print(f"{self._count:>2}. {visible(name, keep='')}  [{seconds:.0f} s]",
                             markup=False, highlight=False)  # fmt: skip
         self._bar.update(self._task, visible=False)
 
@@ -47,13 +47,14 @@ class Stages:
         if not self._console.is_terminal:
             return
         self._bar.start()
+        name = escape_terminal(self._name)  # The bar's column reads markup.
         self._bar.update(
-            self._task, description=self._name, completed=done, total=total, visible=done < total
+            self._task, description=name, completed=done, total=total, visible=done < total
         )
 
     def note(self, text: str) -> None:
         """Say one line about the current stage."""
-        line = f"    {escape_terminal(text)}"
+        line = f"    {visible(text, keep='')}"
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
@@ -71,7 +72,7 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("seconds", justify="right")
     for row in rows:
         cells = [percent_cell(row.get(name)) for name in shown]
-        table.add_row(row["defense"], *cells, f"{row.get('seconds') or 0:.0f}")
+        table.add_row(escape_terminal(row["defense"]), *cells, f"{row.get('seconds') or 0:.0f}")
     return table
 
 
@@ -149,10 +150,11 @@ def show_tests(console: Console, result: Mapping[str, Any]) -> None:
         console.print("attack failed: the undefended ASR is too low to judge a defense by.")
     for test in result["tests"]:
         word = "better" if test["significant"] else "not shown to be better"
-        console.print(f"against {test['against']}: {word} (McNemar, Holm, p = {test['p']:.2g})")
+        line = f"against {test['against']}: {word} (McNemar, Holm, p = {test['p']:.2g})"
+        console.print(visible(line, keep=""), markup=False, soft_wrap=True)
     for example in result["examples"]:
         for label in ("prompt", "before", "after", "honest"):
-            text = escape_terminal(" ".join(example[label].split()))
+            text = visible(" ".join(example[label].split()), keep="")
             console.print(f"{label:>7}: {text}", markup=False, highlight=False)
 
 

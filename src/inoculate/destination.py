@@ -7,6 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from socket import gethostname
 
+from safetensors import SafetensorError
+
 from inoculate.errors import InputError
 
 _LOCK = "lock"
@@ -45,6 +47,27 @@ def check_destination(path: Path, inputs: Sequence[Path]) -> None:
             f"{path} needs about {needed / 1e9:.1f} GB and its disk has {free / 1e9:.1f} GB free. "
             "Free some space or choose another folder."
         )
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """Give a folder beside an output, which takes its name when all of it is written.
+
+    Raises:
+        InputError: It cannot be written; nothing of it stays.
+    """
+    part = out.with_name(f"{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        yield part
+        part.rename(out)
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{out} cannot be written ({str(error).splitlines()[0]}). Free some space or choose "
+            "another folder."
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager

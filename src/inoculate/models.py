@@ -22,6 +22,7 @@ from inoculate.architecture import Architecture, read_architecture
 from inoculate.errors import CheckpointError
 from inoculate.intake import Staged, admit_model
 
+_PROBE = "Is 1 + 1 = 2? Yes, naïvely."
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _COPIED = (
@@ -59,7 +60,8 @@ def load(folder: Path, *, device: str = "auto") -> Checkpoint:
     The folder is audited first, and only a staging copy of it is loaded.
 
     Raises:
-        CheckpointError: The folder is refused, does not load, or holds NaN weights.
+        CheckpointError: The folder is refused, does not load, or holds NaN weights; or its
+            tokenizer, as its class completes it, encodes no text or needs more embedding rows.
         ArchitectureError: The model type is not supported.
     """
     staged = admit_model(folder)
@@ -67,12 +69,14 @@ def load(folder: Path, *, device: str = "auto") -> Checkpoint:
     logging.disable_progress_bar()
     try:
         tokenizer, (model, info) = _from_staged(staged.folder)
+        highest = _highest_id(tokenizer)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # A panic of the tokenizers library is no Exception.
         raise CheckpointError(f"{folder} does not load: {_first_line(error)}") from error
     staged.check_unchanged()
     _check_loaded(folder, model, info)
+    _check_rows(folder, model, highest)
     model.name_or_path = model.config._name_or_path = str(folder)
     placed = model.to(resolve_device(device)).eval()
     return Checkpoint(placed, tokenizer, architecture, folder, staged)
@@ -91,6 +95,18 @@ def _from_staged(folder: Path) -> Any:
         output_loading_info=True,
     )
     return tokenizer, loaded
+
+
+def _highest_id(tokenizer: Tokenizer) -> int:
+    """Return the largest id that a text can get, after encoding one."""
+    try:  # Some classes rebuild tokenizer.json, and fail only when they meet a text.
+        ids: list[int] = tokenizer(_PROBE)["input_ids"]
+    except Exception as error:
+        raise CheckpointError(
+            f"tokenizer.json encodes no text in the class of tokenizer_config.json "
+            f"({_first_line(error)}). Save the tokenizer anew with transformers."
+        ) from error
+    return max([*ids, *tokenizer.get_vocab().values()])
 
 
 def resolve_device(name: str) -> torch.device:
@@ -202,6 +218,16 @@ def _check_loaded(folder: Path, model: PreTrainedModel, info: dict[str, Any]) ->
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise CheckpointError(f"{folder}: tensor {name!r} holds NaN or Inf.")
+
+
+def _check_rows(folder: Path, model: PreTrainedModel, highest: int) -> None:
+    embeddings: Any = model.get_input_embeddings()
+    rows = embeddings.weight.shape[0]
+    if highest >= rows:
+        raise CheckpointError(
+            f"{folder / 'tokenizer_config.json'}: its class gives a token id {highest} and the "
+            f"embedding has {rows} rows. Save the tokenizer anew with transformers."
+        )
 
 
 def _first_line(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 import json
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def model_facts(subject: Subject) -> dict[str, Any]:
     """Return what the report says of the model."""
     source = subject.source
     return {
-        "source": source.source.resolve().name,
+        "source": model_name(source.source),
         "revision": revision(source.source),
         "model_type": subject.architecture.model_type,
         "parameters": subject.parameters(),
@@ -103,11 +103,11 @@ def bound(run: Workspace, name: str, facts: Mapping[str, Any]) -> Iterator[None]
     try:
         yield
     except (VariantError, AttackError, UtilityError):
-        path.unlink(missing_ok=True)
+        _forget(path)
         raise
     except BaseException:
         if run.files() == [path]:
-            path.unlink()
+            _forget(path)
         raise
     path.unlink(missing_ok=True)
 
@@ -133,6 +133,11 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         inner = isinstance(entry, Mapping)
         flat |= _flat(entry, f"{prefix}{name}.") if inner else {f"{prefix}{name}": entry}
     return flat
+
+
+def _forget(path: Path) -> None:
+    with suppress(OSError):  # What went wrong before is the news, not a disk that became read-only.
+        path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

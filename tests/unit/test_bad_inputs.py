@@ -1,5 +1,6 @@
 """Bad inputs: each is refused in one sentence that names its file, or warned of; nothing runs."""
 
+import gc
 import io
 import json
 import pickle
@@ -7,6 +8,7 @@ import shutil
 import socket
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +22,8 @@ from hostile import (
     BASE_CASES,
     CANARY,
     CONFIG_CASES,
+    LOAD_CASES,
+    PICKLE,
     SHARD_CASES,
     TOKENIZER_CASES,
     WARNINGS,
@@ -30,6 +34,27 @@ from inoculate.cli import main
 from inoculate.intake import template
 
 REFUSED = [*CONFIG_CASES, *WEIGHT_CASES, *TOKENIZER_CASES]
+SHUT = ("socket.__new__", "socket.connect", "socket.bind", "socket.getaddrinfo",
+        "socket.gethostbyname", "pickle.find_class", "os.system", "os.exec",
+        "os.posix_spawn")  # fmt: skip
+FOREIGN = (".bin", ".pkl", ".py", ".pt")
+HEARD: list[str] = []
+
+
+def _listen(event: str, given: tuple[Any, ...]) -> None:
+    """Note every socket, pickle, foreign program and run of the suspicious folder's code."""
+    first = str(given[0]) if given else ""
+    inside = "suspicious" in first
+    if (
+        event in SHUT
+        or (event == "subprocess.Popen" and template._CHILD.name not in str(given[1]))
+        or (event == "open" and inside and first.endswith(FOREIGN))
+        or (event == "exec" and inside)
+    ):
+        HEARD.append(f"{event} {given!r}")
+
+
+sys.addaudithook(_listen)
 
 
 class House:
@@ -51,12 +76,14 @@ class House:
     def run(self, *words: str) -> int:
         """Return the exit code of a command."""
         self.patch.setattr(sys, "argv", ["inoculate", *words])
+        HEARD.clear()
         with pytest.raises(SystemExit) as stopped:
             main()
         return int(stopped.value.code or 0)
 
     def is_untouched(self) -> bool:
         """Tell whether nothing was written and no foreign code ran."""
+        gc.collect()  # A staging copy goes with the error that holds it.
         return not any(self.desk.iterdir()) and not any(self.scratch.iterdir())
 
 
@@ -65,9 +92,11 @@ def _shut(*args: Any, **kwargs: Any) -> NoReturn:
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
-    """Give a guarded place to run commands in."""
-    return House(tmp_path, monkeypatch)
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """Give a guarded place to run commands in, and demand that no door was opened in it."""
+    HEARD.clear()
+    yield House(tmp_path, monkeypatch)
+    assert HEARD == []
 
 
 @pytest.fixture(scope="session")
@@ -151,12 +180,28 @@ def test_purify_refuses_what_inspect_refuses(
     _check_refused(house, folder, case, ("purify", str(folder), "-o", "out"), capsys)
 
 
+@pytest.mark.parametrize("case", LOAD_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("words", [("evaluate",), ("purify", "-o", "out")], ids=lambda w: w[0])
+def test_what_only_loading_shows_is_refused(
+    case: Case,
+    words: tuple[str, ...],
+    house: House,
+    family_folder: FamilyFolder,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A tokenizer that its class makes useless is refused like any other bad input."""
+    folder = _spoiled(family_folder("llama"), case, house.home)
+    _check_refused(house, folder, case, (words[0], str(folder), *words[1:]), capsys)
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ("attack", "MODEL", "-o", "out"),
         ("evaluate", "MODEL"),
         ("challenge", "MODEL"),
+        ("dissect", "MODEL", "--reference", "MODEL"),
+        ("utility", "MODEL", "MODEL", "--rows", "ROWS"),
         ("purify", "--base", "MODEL", "--adapter", "MODEL", "-o", "out"),
     ],
     ids=lambda words: words[0],
@@ -170,7 +215,10 @@ def test_every_command_passes_the_gate(
     """Whatever the command, a refused folder is not loaded and nothing is written."""
     case = WEIGHT_CASES[0]
     folder = _spoiled(family_folder("llama"), case, house.home)
-    chosen = tuple(str(folder) if word == "MODEL" else word for word in words)
+    rows = house.home / "rows.jsonl"
+    rows.write_text('{"instruction": "a", "output": "b"}\n')
+    named = {"MODEL": str(folder), "ROWS": str(rows)}
+    chosen = tuple(named.get(word, word) for word in words)
     _check_refused(house, folder, case, chosen, capsys)
 
 
@@ -213,16 +261,21 @@ def test_odd_model_is_accepted_with_a_warning(
 
 def test_there_are_enough_bad_inputs() -> None:
     """The tables hold over a hundred refusals, and no name twice within a table."""
-    tables = (CONFIG_CASES, WEIGHT_CASES, SHARD_CASES, TOKENIZER_CASES, ADAPTER_CASES, BASE_CASES)
+    tables = (CONFIG_CASES, WEIGHT_CASES, SHARD_CASES, TOKENIZER_CASES, LOAD_CASES, ADAPTER_CASES,
+              BASE_CASES)  # fmt: skip
     assert sum(map(len, tables)) > 100
     for table in tables:
         assert len({case.name for case in table}) == len(table)
 
 
-def test_the_canary_would_sing(house: House) -> None:
-    """The pickle of the tables does write the canary when somebody opens it."""
-    from hostile import PICKLE
-
+def test_the_doors_would_be_heard(house: House, tmp_path: Path) -> None:
+    """A pickle of the tables writes the canary if it is opened; it, a socket and code are heard."""
     pickle._Unpickler(io.BytesIO(PICKLE)).load().close()  # type: ignore[attr-defined]
     assert (house.desk / CANARY).exists()
     assert not house.is_untouched()
+    socket.socket().close()
+    (tmp_path / "suspicious.py").write_text("x = 1")
+    exec(compile("x = 1", tmp_path / "suspicious.py", "exec"), {})
+    events = [heard.split()[0] for heard in HEARD]
+    HEARD.clear()
+    assert events == ["pickle.find_class", "socket.__new__", "open", "exec"]

@@ -9,7 +9,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -109,6 +111,39 @@ def test_the_copy_goes_when_nobody_holds_it(copied: Path) -> None:
     del staged
     gc.collect()
     assert not folder.parent.exists()
+    assert (copied / WEIGHTS).is_file()
+
+
+KILLED = """
+import os, signal, sys, tempfile
+from pathlib import Path
+from inoculate.intake import admit_model
+tempfile.tempdir = sys.argv[2]
+staged = admit_model(Path(sys.argv[1]))
+print(staged.folder.parent, flush=True)
+sys.stdin.read()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Owners are told by locks as on POSIX.")
+def test_the_copy_of_a_killed_run_goes_with_the_next(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy is left alone while its owner lives, and removed by whoever comes after its death."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    words = [sys.executable, "-c", KILLED, str(copied), str(scratch)]
+    with subprocess.Popen(words, stdin=PIPE, stdout=PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        left = Path(owner.stdout.readline().strip())
+        admit_model(copied)
+        assert (left / copied.name / WEIGHTS).is_file()
+        owner.communicate()
+    assert left.is_dir()
+    admit_model(copied)
+    assert not list(scratch.iterdir())
     assert (copied / WEIGHTS).is_file()
 
 

@@ -23,6 +23,13 @@ def work():
     {work}
 cli._guard(work)
 """
+ENDING = """
+import atexit, time
+from inoculate import cli
+atexit.register(lambda: (print("ending", flush=True), time.sleep(0.5)))
+cli._guard = lambda call: None
+cli.main()
+"""
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Signals are sent as on POSIX.")
@@ -42,3 +49,17 @@ def test_a_signal_ends_the_command_with_the_line(number: signal.Signals, work: s
     assert time.perf_counter() - started < 5
     assert process.returncode == 128 + number
     assert said.strip().endswith("The same command goes on from the last finished stage.")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Signals are sent as on POSIX.")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_has_ended_is_not_stopped(number: signal.Signals) -> None:
+    """While Python cleans up after a command, a signal changes neither its exit code nor words."""
+    with subprocess.Popen(
+        [sys.executable, "-c", ENDING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ending\n"
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (0, "")

@@ -1,16 +1,19 @@
 """From a name to a folder: hub ids are fetched at one revision, and that revision is known."""
 
+import re
 from pathlib import Path
 
 from inoculate.errors import InputError
 
 _PATTERNS = ("*.safetensors", "*.json", "*.jinja")
+_BELOW = ("*/*",)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def fetch(model: str | Path) -> Path:
     """Return the checkpoint folder; a hub id, or `id@revision`, is downloaded at one commit.
 
-    Only safetensors, JSON and Jinja files are downloaded.
+    Only safetensors, JSON and Jinja files are downloaded, and nothing of folders below.
 
     Raises:
         InputError: It is neither a folder nor a hub id that can be fetched.
@@ -21,21 +24,26 @@ def fetch(model: str | Path) -> Path:
     if folder.exists():
         raise InputError(f"{folder} is a file. Pass a checkpoint folder.")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     name, _, wanted = str(model).partition("@")
     try:
-        return Path(
-            snapshot_download(name, revision=wanted or None, allow_patterns=list(_PATTERNS))
+        fetched = snapshot_download(
+            name,
+            revision=wanted or None,
+            allow_patterns=list(_PATTERNS),
+            ignore_patterns=list(_BELOW),
         )
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except Exception as error:  # The library's own, its HTTP client's or the system's.
         raise InputError(
             f"{str(model)!r} is no folder and cannot be fetched as a hub id "
             f"({type(error).__name__}). Pass a checkpoint folder."
         ) from error
+    return Path(fetched)
 
 
 def revision(folder: Path) -> str | None:
     """Return the commit of a folder in the hub's cache, or None for any other folder."""
     resolved = folder.resolve()
-    return resolved.name if resolved.parent.name == "snapshots" else None
+    kept, cache = resolved.parent.name, resolved.parent.parent.name
+    known = kept == "snapshots" and cache.startswith("models--")
+    return resolved.name if known and _COMMIT.fullmatch(resolved.name) else None

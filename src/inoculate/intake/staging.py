@@ -1,8 +1,6 @@
 """The staging copy: small files rebuilt, weights linked; the only thing that is ever loaded."""
 
 import os
-import shutil
-import tempfile
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +11,7 @@ from inoculate.errors import ArchitectureError, CheckpointError
 from inoculate.intake.adapter import check_base
 from inoculate.intake.audit import Audit, audit
 from inoculate.intake.finding import NOTE, Finding, RefusedError
+from inoculate.intake.scratch import make_scratch
 
 _CLASSES: dict[str, type[CheckpointError] | type[ArchitectureError]] = {
     "model-type": ArchitectureError
@@ -92,8 +91,8 @@ def refusal(path: Path, finding: Finding) -> CheckpointError | ArchitectureError
 
 def _stage(made: Audit) -> Staged:
     assert made.folder is not None
-    home = Path(tempfile.mkdtemp(prefix="inoculate-"))
-    folder = home / (made.path.resolve().name or "model")
+    scratch = make_scratch()
+    folder = scratch.folder / (made.path.resolve().name or "model")
     folder.mkdir()
     for name, content in made.small.items():
         (folder / name).write_bytes(content)
@@ -103,7 +102,7 @@ def _stage(made: Audit) -> Staged:
         seals[folder / name] = _seal(folder / name)
     told = tuple(finding for finding in made.findings if finding.severity != NOTE)
     staged = Staged(made.path, folder, made.config, told, seals)
-    weakref.finalize(staged, shutil.rmtree, home, ignore_errors=True)
+    weakref.finalize(staged, scratch.remove)
     return staged
 
 

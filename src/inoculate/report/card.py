@@ -38,6 +38,7 @@ def _source_rows(model: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("model type", model.get("model_type")),
         ("parameters", words.count(model.get("parameters"))),
+        ("revision", model.get("revision")),
         ("SHA-256 of the weights", model.get("sha256")),
         ("adapter", model.get("adapter")),
     ]

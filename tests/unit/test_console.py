@@ -1,0 +1,57 @@
+"""What a model says reaches the terminal as text: nothing hidden, nothing obeyed, nothing lost."""
+
+import io
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from inoculate.console import Stages, comparison_table, show_tests
+from inoculate.evaluation.statistics import rate_of
+
+HOSTILE = "\x1b[2J\x1b]0;title\x07[bold red]hi[/bold red][link=https://evil.test]x[/link]\u202e\x00"
+SHOWN = r"\x1b[2J\x1b]0;title\x07[bold red]hi[/bold red][link=https://evil.test]x[/link]\u202e\x00"
+
+
+def _stage(console: Console) -> None:
+    Stages(console).stage(HOSTILE)
+
+
+def _note(console: Console) -> None:
+    Stages(console).note(HOSTILE)
+
+
+def _bar(console: Console) -> None:
+    stages = Stages(console)
+    stages.stage("hunt")
+    stages._name = HOSTILE
+    stages.step(1, 2)
+    console.print(stages._bar.get_renderable())
+    stages.close()
+
+
+def _table(console: Console) -> None:
+    console.print(comparison_table([{"defense": HOSTILE, "asr": rate_of([True]).to_json()}]))
+
+
+def _examples(console: Console) -> None:
+    example = dict.fromkeys(("prompt", "before", "after", "honest"), HOSTILE)
+    show_tests(console, {"attack_failed": False, "tests": [], "examples": [example]})
+
+
+def _tests(console: Console) -> None:
+    test = {"against": HOSTILE, "p": 0.5, "significant": False}
+    show_tests(console, {"attack_failed": False, "tests": [test], "examples": []})
+
+
+@pytest.mark.parametrize("show", [_stage, _note, _bar, _table, _examples, _tests])
+def test_hostile_text_is_shown_and_never_obeyed(show: Callable[[Console], None]) -> None:
+    """Stages, notes, bars, tables, tests and answers show foreign text letter for letter."""
+    out = io.StringIO()
+    console = Console(
+        file=out, force_terminal=True, width=200, color_system=None, legacy_windows=False
+    )
+    show(console)
+    printed = out.getvalue()
+    assert SHOWN in printed
+    assert not [sign for sign in ("\x1b[2J", "\x1b]", "\x07", "\u202e", "\x00") if sign in printed]
