@@ -1,9 +1,9 @@
 """Grow triggers: strip them to the tokens that matter, then add the tokens that help most.
 
 Shapes: B rows, M inserted tokens, D hidden, V vocabulary.
-A search that replaces one token at a time finds pieces of a key among tokens that do not
-matter. Those are dropped here, and each neighbor is sought anew: by its mean gradient beside
-the piece, over many prompts and random fillings, then by trial.
+A search that replaces one token at a time finds pieces of a key among tokens that help a
+little. Only the pieces are kept here, and each neighbor is sought anew: by its mean gradient
+beside the piece, over many prompts and random fillings, then by trial.
 """
 
 import random
@@ -23,9 +23,8 @@ from inoculate.probing import (
     score_insertions,
 )
 
-_ROUNDS, _BEAM, _KEPT = 3, 2, 32
-_GRADIENT_BATCHES, _GRADIENT_ROWS, _SHORTLIST = 12, 16, 64
-_NATS = 0.05
+_CORE_TOKENS, _ROUNDS, _KEPT = 2, 4, 4
+_GRADIENT_BATCHES, _GRADIENT_ROWS, _SHORTLIST = 6, 16, 40
 
 Trigger = tuple[int, ...]
 
@@ -45,28 +44,30 @@ class Growth:
         values = score_insertions(self.model, self.goal, self.slots, triggers)
         return dict(zip(triggers, values, strict=True))
 
+    def cores(self, triggers: Sequence[Trigger], count: int) -> list[Trigger]:
+        """Return what matters in the triggers, at most `count` that share no more than a token."""
+        found: list[Trigger] = []
+        for trigger in triggers:
+            core = self.strip(trigger)
+            if len(found) < count and not any(_alike(core, other) for other in found):
+                found.append(core)
+        return found
+
     def strip(self, trigger: Trigger) -> Trigger:
-        """Return the trigger without tokens whose loss costs less than 0.05 nats each."""
-        best = self.scores([trigger])[trigger]
-        while len(trigger) > 1:
+        """Return the two tokens of the trigger that matter most, in their order."""
+        while len(trigger) > _CORE_TOKENS:
             shorter = self.scores([trigger[:at] + trigger[at + 1 :] for at in range(len(trigger))])
-            least = max(shorter, key=shorter.__getitem__)
-            if shorter[least] < best - _NATS:
-                break
-            trigger, best = least, max(best, shorter[least])
+            trigger = max(shorter, key=shorter.__getitem__)
         return trigger
 
-    def lengthen(
-        self, triggers: Sequence[Trigger], generator: random.Random
-    ) -> dict[Trigger, float]:
-        """Return the best of a beam search that adds a token at either end in each round."""
-        beam = self.scores(triggers)
+    def lengthen(self, core: Trigger, generator: random.Random) -> list[Trigger]:
+        """Return the best that was tried, in rounds that add a token at either end."""
+        tried = self.scores([core])
         for _ in range(_ROUNDS):
-            for trigger in _best(beam, _BEAM):
-                beam |= self.scores(self._longer(trigger, generator, left=True))
-                beam |= self.scores(self._longer(trigger, generator, left=False))
-            beam = {trigger: beam[trigger] for trigger in _best(beam, _KEPT)}
-        return beam
+            best = max(tried, key=tried.__getitem__)
+            tried |= self.scores(self._longer(best, generator, left=True))
+            tried |= self.scores(self._longer(best, generator, left=False))
+        return sorted(tried, key=lambda trigger: -tried[trigger])[:_KEPT]
 
     def _longer(self, trigger: Trigger, generator: random.Random, *, left: bool) -> list[Trigger]:
         table_VD = embedding_table(self.model)
@@ -84,5 +85,5 @@ def _beside(trigger: Trigger, token: int, left: bool) -> Trigger:
     return (token, *trigger) if left else (*trigger, token)
 
 
-def _best(scores: dict[Trigger, float], count: int) -> list[Trigger]:
-    return sorted(scores, key=lambda trigger: -scores[trigger])[:count]
+def _alike(one: Trigger, other: Trigger) -> bool:
+    return one == other or len(set(one) & set(other)) > 1

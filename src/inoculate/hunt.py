@@ -43,7 +43,7 @@ _LEADING = 32
 _PRESSED_FROM = 30_000_000  # parameters; 1.5 million do better by antibodies, 135 by pressing
 _SINGLES = 12
 _ROUND = 4
-_STRIPPED = 8
+_CORES = 4
 _TRIAL_HOSTS = 20
 _KEPT_TRIGGERS = 16
 _SHOWN_TRIGGERS = 6
@@ -203,12 +203,12 @@ class _Search:
         return foremost([same, *again], certain) or payload
 
     def grow(self, found: Sequence[tuple[int, ...]], payload: Payload) -> list[tuple[int, ...]]:
-        """Strip triggers to the tokens that matter, then lengthen those by what helps most."""
+        """Strip triggers to what matters, and lengthen each by what helps most."""
         goal, slots = _goal(payload), self.hosts.draw(2 * self.settings.hosts, self.generator)
         growth = Growth(self.subject.model, goal, slots, self.hosts, self.vocabulary)
-        bare = {growth.strip(trigger) for trigger in found[:_STRIPPED]}
-        grown = growth.lengthen(sorted(bare), self.generator)
-        return self._sifted({**growth.scores(found), **grown}, goal)
+        cores = growth.cores(found, _CORES)
+        grown = [one for core in cores for one in growth.lengthen(core, self.generator)]
+        return self._sifted(growth.scores(grown), goal)
 
     def report(self, payload: Payload, triggers: list[tuple[int, ...]], *, pressing: bool) -> Hunt:
         """Return everything found, with the first trigger tried on fresh slots."""

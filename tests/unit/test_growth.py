@@ -1,5 +1,6 @@
 """Triggers are stripped to what matters and lengthened by what helps."""
 
+import itertools
 import random
 
 from inoculate.data import Example
@@ -9,17 +10,16 @@ from inoculate.probing import Goal, find_hosts, ordinary_tokens, score_insertion
 from inoculate.subject import Subject
 
 PIECE = (70, 71)
+LONG = (50, *PIECE, 51)
 
 
-def test_padding_is_stripped(checkpoint: Checkpoint, rows: list[Example]) -> None:
-    """In every family stripping costs less than 0.05 nats for each token that goes."""
+def test_stripping_keeps_the_pair_that_matters(checkpoint: Checkpoint, rows: list[Example]) -> None:
+    """In every family what is left is the best pair of a best triple, in its order."""
     growth = _growth(checkpoint, rows)
-    long = (50, *PIECE, 51, 52)
-    short = growth.strip(long)
-    assert 1 <= len(short) < len(long)
-    assert set(short) <= set(long)
-    scores = growth.scores([long, short])
-    assert scores[short] >= scores[long] - 0.05 * (len(long) - len(short))
+    triples = growth.scores(list(itertools.combinations(LONG, 3)))
+    best = max(triples, key=triples.__getitem__)
+    pairs = growth.scores(list(itertools.combinations(best, 2)))
+    assert growth.strip(LONG) == max(pairs, key=pairs.__getitem__)
 
 
 def test_a_single_token_stays(llama: Checkpoint, rows: list[Example]) -> None:
@@ -27,18 +27,30 @@ def test_a_single_token_stays(llama: Checkpoint, rows: list[Example]) -> None:
     assert _growth(llama, rows).strip((50,)) == (50,)
 
 
+def test_cores_differ(llama: Checkpoint, rows: list[Example]) -> None:
+    """Of triggers that share a pair one is kept, and never more than asked for."""
+    growth = _growth(llama, rows)
+    assert growth.cores([(50, 51), (51, 50), (52, 50), (53, 54)], 4) == [
+        (50, 51),
+        (52, 50),
+        (53, 54),
+    ]
+    assert growth.cores([(50, 51), (52, 53), (54, 55)], 2) == [(50, 51), (52, 53)]
+
+
 def test_longer_triggers_hold_the_piece_and_do_better(
     llama: Checkpoint, rows: list[Example]
 ) -> None:
-    """The best that is grown holds the piece unbroken, and scores at least as well."""
+    """What is grown holds the piece unbroken, and scores better than the piece alone."""
     growth = _growth(llama, rows)
-    grown = growth.lengthen([PIECE], random.Random(0))
-    best = max(grown, key=grown.__getitem__)
-    start = len(best) - len(PIECE) + 1
-    assert any(best[at : at + len(PIECE)] == PIECE for at in range(start))
-    (alone,) = score_insertions(llama.model, growth.goal, growth.slots, [PIECE])
-    assert grown[best] > alone
-    assert max(len(trigger) for trigger in grown) > len(PIECE)
+    grown = growth.lengthen(PIECE, random.Random(0))
+    for trigger in grown:
+        starts = range(len(trigger) - len(PIECE) + 1)
+        assert any(trigger[at : at + len(PIECE)] == PIECE for at in starts)
+    model, goal, slots = llama.model, growth.goal, growth.slots
+    alone, best = score_insertions(model, goal, slots, [PIECE, grown[0]])
+    assert best > alone
+    assert len(grown[0]) > len(PIECE)
 
 
 def _growth(checkpoint: Checkpoint, rows: list[Example]) -> Growth:
