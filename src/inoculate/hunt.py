@@ -100,7 +100,8 @@ def hunt(
         return Hunt()
     search = _Search(subject, rows, settings, progress, random.Random(seed))
     certain = certain_payloads(subject, search.hosts, search.vocabulary, search.generator)
-    if certain and is_large(subject):
+    if certain and is_large(subject):  # Triggers are evidence there, and no part of the repair.
+        search.settings = settings.model_copy(update={"steps": _ROUND})
         return search.report(*search.close_in(search.start([]), certain[0], None), pressing=True)
     suspects = search.rank()
     particles = search.start(suspects)
