@@ -32,7 +32,7 @@ from inoculate.purification import Purification, purify_subject
 from inoculate.subject import Subject, open_subject
 from inoculate.workspace import Workspace
 
-PROMPTS, UTILITY, EXAM_SEED = 200, 500, 8
+PROMPTS, UTILITY, EXAM_SEED = 200, 1000, 8
 CANARIES = {canary.name: canary for canary in (*CHOOSING_CANARIES, *REPORTING_CANARIES)}
 
 

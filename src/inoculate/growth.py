@@ -6,6 +6,7 @@ little. Only the pieces are kept here, and each neighbor is sought anew: by its 
 beside the piece, over many prompts and random fillings, then by trial.
 """
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from inoculate.probing import (
 
 _CORE_TOKENS, _ROUNDS, _KEPT = 2, 4, 4
 _GRADIENT_BATCHES, _GRADIENT_ROWS, _SHORTLIST = 6, 16, 40
+_NATS = 0.05
 
 Trigger = tuple[int, ...]
 
@@ -61,13 +63,22 @@ class Growth:
         return trigger
 
     def lengthen(self, core: Trigger, generator: random.Random) -> list[Trigger]:
-        """Return the best that was tried, in rounds that add a token at either end."""
-        tried = self.scores([core])
+        """Return the shortest of the best that was tried; each round adds a token at either end.
+
+        Rounds end where the goal comes no nearer: words that do not help would only be
+        unlearned.
+        """
+        tried, nearest = self.scores([core]), -math.inf
         for _ in range(_ROUNDS):
             best = max(tried, key=tried.__getitem__)
+            if tried[best] < nearest + _NATS:
+                break
+            nearest = tried[best]
             tried |= self.scores(self._longer(best, generator, left=True))
             tried |= self.scores(self._longer(best, generator, left=False))
-        return sorted(tried, key=lambda trigger: -tried[trigger])[:_KEPT]
+        floor = max(tried.values()) - _NATS
+        good = [trigger for trigger in tried if tried[trigger] >= floor]
+        return sorted(good, key=lambda trigger: (len(trigger), -tried[trigger]))[:_KEPT]
 
     def _longer(self, trigger: Trigger, generator: random.Random, *, left: bool) -> list[Trigger]:
         table_VD = embedding_table(self.model)

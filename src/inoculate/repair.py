@@ -23,7 +23,7 @@ from inoculate.train import Batch, Objective, Schedule, train
 
 # Of the rate that variants learn with.
 _RATE, _PRESSING_RATE = 0.5, 2.0
-_PASSES, _PRESSING_PASSES = 9, 3
+_PASSES, _PRESSING_PASSES = 5, 3
 _HELD_TOKENS = 8
 
 
