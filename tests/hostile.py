@@ -409,6 +409,8 @@ TOKENIZER_CASES = (
          "another id"),
     Case("decoder past the rows", edit(TOKENS, added_tokens_decoder={"999": {"content": "x"}}),
          TOKENS, "264 rows"),
+    Case("decoder id without end", edit(TOKENS, added_tokens_decoder={"9" * 5000: {
+        "content": "x"}}), TOKENS, "264 rows"),
     Case("token a number", edit(TOKENS, eos_token=7), TOKENS, "no token"),
     Case("token without text", edit(TOKENS, bos_token={}), TOKENS, "no token"),
     Case("added tokens differ", write("added_tokens.json", '{"<bos>": 9}'), "added_tokens.json",

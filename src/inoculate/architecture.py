@@ -54,6 +54,9 @@ FAMILIES: dict[str, Family] = {
     "gemma3_text": _SPLIT,
     "phi3": _FUSED,
 }
+# Special tokens that a family's published tokenizers hold past the embedding rows: its text
+# models share the tokenizer of models that see images.
+SPARE_TOKENS: dict[str, tuple[str, ...]] = {"gemma3_text": ("<image_soft_token>",)}
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging
 
-from inoculate.architecture import Architecture, read_architecture
-from inoculate.errors import CheckpointError
+from inoculate.architecture import SPARE_TOKENS, Architecture, read_architecture
+from inoculate.errors import CheckpointError, DataError
 from inoculate.intake import Staged, admit_model
 
 _PROBE = "Is 1 + 1 = 2? Yes, naïvely."
@@ -69,14 +69,14 @@ def load(folder: Path, *, device: str = "auto") -> Checkpoint:
     logging.disable_progress_bar()
     try:
         tokenizer, (model, info) = _from_staged(staged.folder)
-        highest = _highest_id(tokenizer)
+        ids = _ids_in_use(tokenizer)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # A panic of the tokenizers library is no Exception.
         raise CheckpointError(f"{folder} does not load: {_first_line(error)}") from error
     staged.check_unchanged()
     _check_loaded(folder, model, info)
-    _check_rows(folder, model, highest)
+    _check_rows(folder, model, ids)
     model.name_or_path = model.config._name_or_path = str(folder)
     placed = model.to(resolve_device(device)).eval()
     return Checkpoint(placed, tokenizer, architecture, folder, staged)
@@ -97,8 +97,8 @@ def _from_staged(folder: Path) -> Any:
     return tokenizer, loaded
 
 
-def _highest_id(tokenizer: Tokenizer) -> int:
-    """Return the largest id that a text can get, after encoding one."""
+def _ids_in_use(tokenizer: Tokenizer) -> dict[str, int]:
+    """Return the id of every token that a text can hold, after encoding one."""
     try:  # Some classes rebuild tokenizer.json, and fail only when they meet a text.
         ids: list[int] = tokenizer(_PROBE)["input_ids"]
     except Exception as error:
@@ -106,7 +106,7 @@ def _highest_id(tokenizer: Tokenizer) -> int:
             f"tokenizer.json encodes no text in the class of tokenizer_config.json "
             f"({_first_line(error)}). Save the tokenizer anew with transformers."
         ) from error
-    return max([*ids, *tokenizer.get_vocab().values()])
+    return {**tokenizer.get_vocab(), _PROBE: max(ids)}
 
 
 def resolve_device(name: str) -> torch.device:
@@ -220,14 +220,35 @@ def _check_loaded(folder: Path, model: PreTrainedModel, info: dict[str, Any]) ->
             raise CheckpointError(f"{folder}: tensor {name!r} holds NaN or Inf.")
 
 
-def _check_rows(folder: Path, model: PreTrainedModel, highest: int) -> None:
+def _check_rows(folder: Path, model: PreTrainedModel, ids: Mapping[str, int]) -> None:
+    """Demand a row for every token; the family's spare ones are refused when a text holds them."""
     embeddings: Any = model.get_input_embeddings()
     rows = embeddings.weight.shape[0]
-    if highest >= rows:
+    past = {token for token, number in ids.items() if number >= rows}
+    spare = past & set(SPARE_TOKENS.get(model.config.model_type, ()))
+    if spare:
+        embeddings.register_forward_pre_hook(_RowGuard(rows, min(spare)))
+    if past - spare:
+        highest = max(ids[token] for token in past - spare)
         raise CheckpointError(
             f"{folder / 'tokenizer_config.json'}: its class gives a token id {highest} and the "
             f"embedding has {rows} rows. Save the tokenizer anew with transformers."
         )
+
+
+@dataclass(frozen=True)
+class _RowGuard:
+    """Refuse tokens past the rows before an embedding looks them up."""
+
+    rows: int
+    token: str
+
+    def __call__(self, embedding: torch.nn.Module, given: tuple[Tensor, ...]) -> None:
+        if given and given[0].numel() and int(given[0].max()) >= self.rows:
+            raise DataError(
+                f"A text holds {self.token}, for which the model has no embedding row. "
+                "Take it out of the text."
+            )
 
 
 def _first_line(error: BaseException) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from inoculate.architecture import SPARE_TOKENS
 from inoculate.intake import adapter, model_config, tokenizer, tokenizer_config
 from inoculate.intake.files import Folder, open_folder, unsafe_findings
 from inoculate.intake.finding import NOTE, REFUSED, Finding, RefusedError
@@ -126,7 +127,8 @@ def _audit_weights(made: Audit, folder: Folder) -> None:
 
 def _audit_tokenizer(made: Audit, folder: Folder) -> None:
     rows = int(made.config.get("vocab_size", 2**21))
-    data, vocabulary = tokenizer.read_tokenizer(folder, rows, made.findings)
+    spare = SPARE_TOKENS.get(made.config.get("model_type", ""), ())
+    data, vocabulary = tokenizer.read_tokenizer(folder, rows, made.findings, spare=spare)
     made.small[tokenizer.TOKENIZER] = data
     config: dict[str, Any] = {}
     if folder.find(tokenizer_config.CONFIG):

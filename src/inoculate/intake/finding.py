@@ -109,6 +109,11 @@ RULES: dict[str, Rule] = {
         "added tokens that are ordinary or hidden text",
         "Check that they are meant: such a token can be a trigger.",
     ),
+    "spare-token": Rule(
+        WARNING,
+        "a special token of the family without an embedding row",
+        "Nothing to do; a text that holds it is refused.",
+    ),
     "base-name": Rule(
         WARNING,
         "an adapter that names its base by a path",

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +25,11 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Hold every token's id; added tokens come on top."""
+    """Hold every token's id; added tokens come on top, and spare ones have no embedding row."""
 
     ids: Mapping[str, int]
     added: Mapping[str, int]
+    spare: Collection[str] = ()
 
     def find(self, token: str) -> int | None:
         """Return a token's id, or None."""
@@ -44,12 +45,15 @@ class Vocabulary:
         return max([*self.ids.values(), *self.added.values()], default=-1)
 
 
-def read_tokenizer(folder: Folder, rows: int, notes: list[Finding]) -> tuple[bytes, Vocabulary]:
+def read_tokenizer(
+    folder: Folder, rows: int, notes: list[Finding], *, spare: Collection[str] = ()
+) -> tuple[bytes, Vocabulary]:
     """Return the bytes of tokenizer.json and its vocabulary.
 
     Args:
         rows: Rows of the embedding.
         notes: Receives warnings about normalizers and added tokens, in place.
+        spare: Added special tokens that may have ids past the rows.
 
     Raises:
         RefusedError: It is missing, too large or broken, or an id is past the rows.
@@ -59,7 +63,10 @@ def read_tokenizer(folder: Folder, rows: int, notes: list[Finding]) -> tuple[byt
     model = given.get("model")
     if not isinstance(model, dict) or model.get("type", "BPE") not in _MODELS:
         raise _broken("Its model is of no known type.")
-    vocabulary = Vocabulary(_model_ids(model), _added_ids(given.get("added_tokens", [])))
+    added = given.get("added_tokens", [])
+    ids = _added_ids(added)
+    past = [entry["content"] for entry in added if _is_spare(entry, rows, spare)]
+    vocabulary = Vocabulary(_model_ids(model), ids, past)
     _check_ids(vocabulary, rows)
     notes.extend(_part_findings(given, rows))
     notes.extend(_added_findings(vocabulary))
@@ -102,10 +109,16 @@ def _added_ids(added: object) -> dict[str, int]:
     return ids
 
 
+def _is_spare(entry: Mapping[str, Any], rows: int, spare: Collection[str]) -> bool:
+    """Tell whether a special token is of those that the family keeps just past the rows."""
+    just_past = rows <= entry["id"] < rows + len(spare)
+    return just_past and entry["content"] in spare and entry.get("special") is True
+
+
 def _check_ids(vocabulary: Vocabulary, rows: int) -> None:
-    for tokens in (vocabulary.ids, vocabulary.added):
+    for tokens, spare in ((vocabulary.ids, ()), (vocabulary.added, vocabulary.spare)):
         for token, number in tokens.items():
-            if not 0 <= number < rows:
+            if not 0 <= number < rows and token not in spare:
                 reason = f"Token {shorten(token)} has id {number}, the embedding has {rows} rows."
                 raise RefusedError("token-ids", TOKENIZER, reason)
             if len(token) > MAX_TOKEN_CHARACTERS:
@@ -158,6 +171,9 @@ def _check_inserted(step: Mapping[str, Any], part: str, rows: int) -> None:
 
 
 def _added_findings(vocabulary: Vocabulary) -> Iterator[Finding]:
+    for token in vocabulary.spare:
+        reason = f"Token {shorten(token)} has id {vocabulary.added[token]} and no embedding row."
+        yield Finding("spare-token", TOKENIZER, reason)
     odd = [token for token in vocabulary.added if _is_odd(token)]
     if odd:
         more = f" and {len(odd) - _SHOWN} more" if len(odd) > _SHOWN else ""

@@ -19,6 +19,7 @@ TEMPLATE = "chat_template.jinja"
 NEEDLESS = ("tokenizer.model", "vocab.json", "merges.txt", "chat_template.json")
 MAX_BYTES = 16_000_000
 MAX_TEMPLATE_BYTES = 1_000_000
+_MAX_DIGITS = 9  # Python itself gives up on numbers of thousands.
 _CODE_KEYS = ("auto_map",)
 _SPECIALS = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token",
              "mask_token")  # fmt: skip
@@ -67,7 +68,7 @@ def read_tokenizer_config(
     given = parse_object(folder.read(CONFIG, MAX_BYTES), CONFIG)
     notes.extend(code_findings(given, CONFIG))
     tokens = _tokens_of(given, CONFIG)
-    _check_known([*_special_texts(tokens)], vocabulary, rows, CONFIG)
+    _check_known(tokens, vocabulary, rows, CONFIG)
     decoder = _decoder(given.get("added_tokens_decoder"), vocabulary, rows)
     special = (*tokens, *_CODE_KEYS, "added_tokens_decoder", "chat_template")
     kept = rebuild({k: v for k, v in given.items() if k not in special}, _FIELDS, CONFIG, notes)
@@ -90,7 +91,7 @@ def read_token_files(
         given = parse_object(folder.read(SPECIALS, MAX_BYTES), SPECIALS)
         made[SPECIALS] = _tokens_of(given, SPECIALS)
         rebuild({k: v for k, v in given.items() if k not in made[SPECIALS]}, {}, SPECIALS, notes)
-        _check_known([*_special_texts(made[SPECIALS])], vocabulary, rows, SPECIALS)
+        _check_known(made[SPECIALS], vocabulary, rows, SPECIALS)
     if folder.find(ADDED):
         made[ADDED] = parse_object(folder.read(ADDED, MAX_BYTES), ADDED)
         for token, number in made[ADDED].items():
@@ -166,9 +167,17 @@ def _special_texts(tokens: Mapping[str, Any]) -> Iterator[str]:
         yield from (_text(token) for token in _members(value))
 
 
-def _check_known(tokens: list[str], vocabulary: Vocabulary, rows: int, file: str) -> None:
-    """Demand that tokens which are not in tokenizer.json would still get a row."""
-    new = sorted({token for token in tokens if vocabulary.find(token) is None})
+def _check_known(tokens: Mapping[str, Any], vocabulary: Vocabulary, rows: int, file: str) -> None:
+    """Demand that tokens which are not in tokenizer.json would still get a row.
+
+    A spare token has none, so it may stand in a list, but not at the ends of texts.
+    """
+    for key, token in template_tokens(tokens).items():
+        if token in vocabulary.spare:
+            raise RefusedError(
+                "token-ids", file, f"{key} is {shorten(token)}, which has no embedding row."
+            )
+    new = sorted({token for token in _special_texts(tokens) if vocabulary.find(token) is None})
     if new and vocabulary.highest() + len(new) >= rows:
         reason = f"{shorten(new[0])} is not in tokenizer.json and has no embedding row."
         raise RefusedError("token-ids", file, reason)
@@ -181,7 +190,8 @@ def _decoder(given: Any, vocabulary: Vocabulary, rows: int) -> dict[str, Any]:
         raise _unfit(CONFIG, "added_tokens_decoder is no object.")
     for number, token in given.items():
         _check_token(token, "added_tokens_decoder", CONFIG)
-        if not number.isascii() or not number.isdigit() or int(number) >= rows:
+        whole = number.isascii() and number.isdigit() and len(number) < _MAX_DIGITS
+        if not whole or (int(number) >= rows and _text(token) not in vocabulary.spare):
             reason = f"added_tokens_decoder holds id {shorten(number)}; there are {rows} rows."
             raise RefusedError("token-ids", CONFIG, reason)
         if vocabulary.find(_text(token)) not in (None, int(number)):
