@@ -1,5 +1,6 @@
 """Tiny random-weight checkpoints of every model family, and a byte-level tokenizer."""
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,6 +27,12 @@ PLAIN, TIED, SHARDED = "plain", "tied", "sharded"
 FamilyFolder = Callable[..., Path]
 
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """Let collections pass over the million objects of the libraries: 0.3 s less for each."""
+    gc.collect()
+    gc.freeze()
 
 
 def build_tokenizer(*, template: bool = True) -> PreTrainedTokenizerFast:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def check_templates(templates: Mapping[str, str], tokens: Mapping[str, str]) -> 
             raise RefusedError("template", file, reason)
     findings = []
     for file, text in templates.items():
-        findings += _findings(file, _examine(file, text, tokens))
+        findings += _findings(file, _examine(file, text, tuple(tokens.items()), LIMITS))
     return findings
 
 
@@ -62,27 +63,30 @@ def _findings(file: str, seen: Mapping[str, Any]) -> list[Finding]:
     return found
 
 
-def _examine(file: str, text: str, tokens: Mapping[str, str]) -> dict[str, Any]:
+@lru_cache(maxsize=32)  # A process loads the same model again and again.
+def _examine(
+    file: str, text: str, tokens: tuple[tuple[str, str], ...], limits: Limits
+) -> dict[str, Any]:
     request = {
         "templates": {file: text},
         "tokens": dict(tokens),
-        "seconds": LIMITS.seconds,
-        "megabytes": LIMITS.megabytes,
-        "longest": LIMITS.longest,
+        "seconds": limits.seconds,
+        "megabytes": limits.megabytes,
+        "longest": limits.longest,
     }
     try:
         done = subprocess.run(
             [sys.executable, "-I", str(_CHILD)],
             input=json.dumps(request).encode(),
             capture_output=True,
-            timeout=LIMITS.wall_seconds,
+            timeout=limits.wall_seconds,
             check=False,
         )
         answer = json.loads(done.stdout) if done.returncode == 0 else None
     except (subprocess.TimeoutExpired, ValueError):
         answer = None
     if answer is None:
-        reason = f"The template takes over {LIMITS.seconds} s or {LIMITS.megabytes} MB to render."
+        reason = f"The template takes over {limits.seconds} s or {limits.megabytes} MB to render."
         raise RefusedError("template", file, reason)
     found: dict[str, Any] = answer[file]
     return found
