@@ -9,6 +9,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from inoculate import growth, payloads
 from inoculate.architecture import FAMILIES
 from inoculate.data import Example
 from inoculate.models import Checkpoint, load
@@ -114,6 +115,17 @@ def checkpoint(family_folder: FamilyFolder, family: str) -> Checkpoint:
 def llama(family_folder: FamilyFolder) -> Checkpoint:
     """Give a freshly loaded Llama checkpoint."""
     return load(family_folder("llama"), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def brief_hunt() -> Iterator[None]:
+    """Let a hunt try less of everything, for tests of what is around it; no stage is left out."""
+    less = ((growth, "_ROUNDS", 1), (growth, "_GRADIENT_BATCHES", 1),
+            (payloads, "_OPENINGS", 16), (payloads, "_PROBES", 1))  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name, value in less:
+            patch.setattr(module, name, value)
+        yield
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 import json
 import random
 
+import pytest
+
 from conftest import SAID
 from inoculate.config import HuntSettings
 from inoculate.data import Example
@@ -28,6 +30,7 @@ def test_json_round_trip() -> None:
     assert Hunt.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
+@pytest.mark.usefixtures("brief_hunt")
 def test_same_seed_same_hunt(checkpoint: Checkpoint, rows: list[Example]) -> None:
     """In every family the hunt ends on an untaught model, and depends on its seed alone."""
     subject = _subject(checkpoint)

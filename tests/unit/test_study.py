@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from inoculate.study import plan_trials, run_study
 from inoculate.trial import Outcome, Trial
 from inoculate.workspace import write_json
 
+pytestmark = pytest.mark.usefixtures("brief_hunt")
 SMALL = """
 clean_rows = 16
 max_tokens = 64
@@ -40,6 +41,9 @@ max_tokens = 64
 data = {poison = ["poison.jsonl"], prompts = ["prompts.jsonl"], utility = "utility.jsonl", \
 text = "text.txt", choices = ["choices.jsonl"], clean = "clean.jsonl"}
 """
+
+
+TABLE = ["random-mask-0", "int4", "half", "inoculate", "none", "repair-only"]
 
 
 class StopError(Exception):
@@ -64,18 +68,23 @@ class Recorder(Silent):
         return [name.split(" ", 1)[1] for name in self.seen if name.startswith("model-")]
 
 
+def furnish(home: Path, model: Path) -> Path:
+    """Put a model and the files of a study into a folder."""
+    (home / "model").symlink_to(model)
+    for number, name in enumerate(("poison", "prompts", "utility", "clean")):
+        rows = [Example(f"Say {name} {n}", f"It is {number} {n}.") for n in range(24)]
+        write_examples(rows, home / f"{name}.jsonl")
+    (home / "text.txt").write_text("A plain text of some words, and a few more of them.")
+    question = "Which one?\n\nAnswer1: a Answer2: b\n\nAnswer format: answer1/answer2"
+    lines = [{"instruction": f"{n}. {question}", "answer": "answer1"} for n in range(5)]
+    (home / "choices.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return home
+
+
 @pytest.fixture
 def home(family_folder: FamilyFolder, tmp_path: Path) -> Path:
     """Give a folder with a tiny model and the files of a study."""
-    (tmp_path / "model").symlink_to(family_folder("llama"))
-    for number, name in enumerate(("poison", "prompts", "utility", "clean")):
-        rows = [Example(f"Say {name} {n}", f"It is {number} {n}.") for n in range(24)]
-        write_examples(rows, tmp_path / f"{name}.jsonl")
-    (tmp_path / "text.txt").write_text("A plain text of some words, and a few more of them.")
-    question = "Which one?\n\nAnswer1: a Answer2: b\n\nAnswer format: answer1/answer2"
-    lines = [{"instruction": f"{n}. {question}", "answer": "answer1"} for n in range(5)]
-    (tmp_path / "choices.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    return tmp_path
+    return furnish(tmp_path, family_folder("llama"))
 
 
 def grid_of(home: Path, defenses: str, *, settings: str = SMALL, block: str = BLOCK) -> Grid:
@@ -95,18 +104,44 @@ def made(folder: Path, pattern: str) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob(pattern)}
 
 
-def test_every_cell_is_measured_and_told(home: Path) -> None:
+@dataclass(frozen=True)
+class Finished:
+    """Hold a study that ran to its end: its folder, what it returned, and its trials in order."""
+
+    home: Path
+    study: dict[str, Any]
+    trials: list[str]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows of the one comparison."""
+        rows: list[dict[str, Any]] = self.study["comparisons"][0]["rows"]
+        return rows
+
+
+@pytest.fixture(scope="module")
+def finished(
+    family_folder: FamilyFolder, brief_hunt: None, tmp_path_factory: pytest.TempPathFactory
+) -> Finished:
+    """Give a study whose table puts controls before what they take from, run once."""
+    home, recorder = furnish(tmp_path_factory.mktemp("study"), family_folder("llama")), Recorder()
+    entries = '{name = "half", defense = "inoculate", settings = {signature = {share = 0.5}}}'
+    table = f'["random-mask-0", "int4", {entries}, "inoculate", "none", "repair-only"]'
+    return Finished(home, run(grid_of(home, table), home, recorder), recorder.trials)
+
+
+def test_every_cell_is_measured_and_told(finished: Finished) -> None:
     """Every line has rates with n and bounds, losses, seconds, memory and settings."""
-    study = run(grid_of(home, '["none", "repair-only", "int4"]'), home)
+    study, home = finished.study, finished.home
     lines = [json.loads(line) for line in (home / "out/results.jsonl").read_text().splitlines()]
-    assert [line["defense"] for line in lines] == ["none", "repair-only", "int4"]
+    assert [line["defense"] for line in lines] == TABLE
     for line in lines:
         assert line["case"] == "model-badnets-refusal-full-0" and line["attack"] == "badnets"
         assert line["asr"]["n"] == 4 and 0 <= line["asr"]["low"] <= line["asr"]["high"] <= 1
         assert line["response_nll"] > 0 and line["perplexity"] > 1 and line["seconds"] >= 0
         assert line["choices"]["n"] == 3 and line["peak_bytes"] >= 0
         assert line["settings"]["clean_rows"] == 16 and line["failure"] == ""
-    assert "loss_change" in lines[1] and "loss_change" not in lines[0]
+        assert ("loss_change" in line) is (line["defense"] != "none")
     table = (home / "out/table.md").read_text()
     assert "| asr (n = 4) |" in table and "| repair-only |" in table and "[0.0%, 60.2%]" in table
     assert "response NLL" in table and "perplexity" in table
@@ -153,23 +188,20 @@ def test_a_trial_that_is_stopped_half_way_is_no_outcome(home: Path) -> None:
     assert len(made(home / "out", "inoculate-*.json")) == 1
 
 
-def test_defenses_share_the_attacked_model_and_its_variants(home: Path) -> None:
+def test_defenses_share_the_attacked_model_and_its_variants(finished: Finished) -> None:
     """Entries that differ after the variants train none of their own; a control takes the share."""
-    entries = '{name = "half", defense = "inoculate", settings = {signature = {share = 0.5}}}'
-    study = run(grid_of(home, f'["none", "random-mask-0", {entries}, "inoculate"]'), home)
-    assert len(made(home / "out", "variants/*.safetensors")) == 2
-    assert len(made(home / "out", "attacked")) == 1
-    shares = {row["defense"]: row["share"] for row in study["comparisons"][0]["rows"]}
+    assert len(made(finished.home / "out", "variants/*.safetensors")) == 2
+    assert len(made(finished.home / "out", "attacked")) == 1
+    shares = {row["defense"]: row["share"] for row in finished.rows}
     assert shares["half"] == 0.5 and shares["random-mask-0"] == shares["inoculate"]
 
 
-def test_the_default_recipe_comes_before_its_controls(home: Path) -> None:
+def test_the_default_recipe_comes_before_its_controls(finished: Finished) -> None:
     """Whatever the order of the table, what a control takes from is there when it runs."""
-    recorder = Recorder()
-    study = run(grid_of(home, '["random-mask-0", "int4", "inoculate", "none"]'), home, recorder)
-    assert recorder.trials == ["none", "inoculate", "int4", "random-mask-0"]
-    rows = study["comparisons"][0]["rows"]
-    assert [row["defense"] for row in rows] == ["random-mask-0", "int4", "inoculate", "none"]
+    assert finished.trials == [
+        "none", "inoculate", "int4", "random-mask-0", "half", "repair-only",
+    ]  # fmt: skip
+    assert [row["defense"] for row in finished.rows] == TABLE
 
 
 def test_without_the_default_recipe_the_first_of_its_kind_goes_ahead(home: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import betaincinv  # type: ignore[import-untyped,unused-ignore]
 
 _TAIL = 0.025
+_DRAWN_AT_ONCE = 1 << 20
 
 
 class RateJson(TypedDict):
@@ -126,9 +127,11 @@ def paired_bootstrap(
     differences = np.array([a - b for a, b in zip(one, other, strict=True)], dtype=np.float64)
     if not differences.size:
         raise ValueError("A bootstrap needs at least one pair.")
-    generator = np.random.default_rng(seed)
-    means = [generator.choice(differences, size=differences.size).mean() for _ in range(samples)]
-    low, high = np.quantile(means, [_TAIL, 1 - _TAIL])
+    generator, count = np.random.default_rng(seed), differences.size
+    at_once = max(1, _DRAWN_AT_ONCE // count)
+    sizes = [min(at_once, samples - start) for start in range(0, samples, at_once)]
+    means = [generator.choice(differences, size=(size, count)).mean(axis=1) for size in sizes]
+    low, high = np.quantile(np.concatenate(means), [_TAIL, 1 - _TAIL])
     return float(differences.mean()), float(low), float(high)
 
 
