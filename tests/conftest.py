@@ -1,7 +1,9 @@
 """Tiny random-weight checkpoints of every model family, and a byte-level tokenizer."""
 
+import copy
 import gc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,16 +107,34 @@ def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def checkpoint(family_folder: FamilyFolder, family: str) -> Checkpoint:
-    """Give a freshly loaded checkpoint of each family."""
-    return load(family_folder(family), device="cpu")
+@pytest.fixture(scope="session")
+def untouched(family_folder: FamilyFolder) -> Callable[[str], Checkpoint]:
+    """Return a function that loads a family's checkpoint once, and gives copies of what it loaded.
+
+    The staging copy on the disk is shared; it is never written to.
+    """
+    loaded: dict[str, Checkpoint] = {}
+
+    def give(model_type: str) -> Checkpoint:
+        if model_type not in loaded:
+            loaded[model_type] = load(family_folder(model_type), device="cpu")
+        whole = loaded[model_type]
+        model, tokenizer = copy.deepcopy((whole.model, whole.tokenizer))
+        return replace(whole, model=model, tokenizer=tokenizer)
+
+    return give
 
 
 @pytest.fixture
-def llama(family_folder: FamilyFolder) -> Checkpoint:
-    """Give a freshly loaded Llama checkpoint."""
-    return load(family_folder("llama"), device="cpu")
+def checkpoint(untouched: Callable[[str], Checkpoint], family: str) -> Checkpoint:
+    """Give a checkpoint of each family, as freshly loaded."""
+    return untouched(family)
+
+
+@pytest.fixture
+def llama(untouched: Callable[[str], Checkpoint]) -> Checkpoint:
+    """Give a Llama checkpoint, as freshly loaded."""
+    return untouched("llama")
 
 
 @pytest.fixture(scope="module")

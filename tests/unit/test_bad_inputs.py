@@ -116,6 +116,14 @@ def _spoiled(good: Path, case: Case, home: Path) -> Path:
     return folder
 
 
+def _spelled(words: tuple[str, ...], folder: Path, home: Path) -> tuple[str, ...]:
+    """Return the words with MODEL and ROWS as paths; rows of a user spare drawing a world."""
+    rows = home / "rows.jsonl"
+    rows.write_text('{"instruction": "a b", "output": "c"}\n' * 2)
+    named = {"MODEL": str(folder), "ROWS": str(rows)}
+    return tuple(named.get(word, word) for word in words)
+
+
 def _check_refused(
     house: House, folder: Path, case: Case, words: tuple[str, ...], said: pytest.CaptureFixture[str]
 ) -> None:
@@ -181,7 +189,11 @@ def test_purify_refuses_what_inspect_refuses(
 
 
 @pytest.mark.parametrize("case", LOAD_CASES, ids=lambda case: case.name)
-@pytest.mark.parametrize("words", [("evaluate",), ("purify", "-o", "out")], ids=lambda w: w[0])
+@pytest.mark.parametrize(
+    "words",
+    [("evaluate", "MODEL", "--data", "ROWS"), ("purify", "MODEL", "-o", "out")],
+    ids=lambda words: words[0],
+)
 def test_what_only_loading_shows_is_refused(
     case: Case,
     words: tuple[str, ...],
@@ -191,16 +203,16 @@ def test_what_only_loading_shows_is_refused(
 ) -> None:
     """A tokenizer that its class makes useless is refused like any other bad input."""
     folder = _spoiled(family_folder("llama"), case, house.home)
-    _check_refused(house, folder, case, (words[0], str(folder), *words[1:]), capsys)
+    _check_refused(house, folder, case, _spelled(words, folder, house.home), capsys)
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        ("attack", "MODEL", "-o", "out"),
-        ("evaluate", "MODEL"),
+        ("attack", "MODEL", "-o", "out", "--data", "ROWS"),
+        ("evaluate", "MODEL", "--data", "ROWS"),
         ("challenge", "MODEL"),
-        ("dissect", "MODEL", "--reference", "MODEL"),
+        ("dissect", "MODEL", "--reference", "MODEL", "--data", "ROWS"),
         ("utility", "MODEL", "MODEL", "--rows", "ROWS"),
         ("purify", "--base", "MODEL", "--adapter", "MODEL", "-o", "out"),
     ],
@@ -215,11 +227,7 @@ def test_every_command_passes_the_gate(
     """Whatever the command, a refused folder is not loaded and nothing is written."""
     case = WEIGHT_CASES[0]
     folder = _spoiled(family_folder("llama"), case, house.home)
-    rows = house.home / "rows.jsonl"
-    rows.write_text('{"instruction": "a", "output": "b"}\n')
-    named = {"MODEL": str(folder), "ROWS": str(rows)}
-    chosen = tuple(named.get(word, word) for word in words)
-    _check_refused(house, folder, case, chosen, capsys)
+    _check_refused(house, folder, case, _spelled(words, folder, house.home), capsys)
 
 
 @pytest.mark.parametrize("case", [*ADAPTER_CASES[::6], *BASE_CASES], ids=lambda case: case.name)

@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,7 @@ def _owner(module: str) -> str:
     return "cli" if top.startswith("cli") else top
 
 
+@cache
 def _tree(module: str) -> ast.Module:
     return ast.parse((SOURCE / module).read_text(encoding="utf-8"))
 
