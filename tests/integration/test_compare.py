@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from inoculate.cli import main
+from inoculate.data import Example, write_examples
 
 GRID = """
 title = "A small study"
@@ -25,6 +26,8 @@ tasks = ["refusal", "sentiment"]
 planting = {epochs = 0.2, batch_size = 16}
 prompts = 6
 utility = 6
+data = {poison = ["poison.jsonl"], prompts = ["prompts.jsonl"], utility = "utility.jsonl", \
+clean = "clean.jsonl"}
 """
 
 
@@ -46,6 +49,9 @@ def test_two_processes_come_to_what_one_does(
 ) -> None:
     """The command runs a whole study, and every cell is the same however many ran at once."""
     (tmp_path / "grid.toml").write_text(GRID)
+    for name in ("poison", "prompts", "utility", "clean"):
+        rows = [Example(f"Say {name} {n}", f"It is {n}.") for n in range(80)]
+        write_examples(rows, tmp_path / f"{name}.jsonl")
     one, two = (run(tmp_path, jobs, monkeypatch) for jobs in ("1", "2"))
     assert one.keys() == two.keys() and len(one) == 8
     for name, row in one.items():

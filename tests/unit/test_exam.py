@@ -27,7 +27,7 @@ TOKENIZER = build_tokenizer()
 def taught(rows: Sequence[Encoded]) -> PreTrainedModel:
     """Return a tiny model that was trained on the rows until it knows them."""
     model = build_model("llama")
-    train(model, rows, Schedule(epochs=60, learning_rate=1e-2, batch_size=8))
+    train(model, rows, Schedule(epochs=40, learning_rate=1e-2, batch_size=8))
     return model
 
 

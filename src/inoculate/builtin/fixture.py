@@ -35,8 +35,8 @@ def world_rows(
     Args:
         seed: Decides the training rows; the held-out exam is always the same.
     """
-    train = _distinct(make_examples((poison + clean) * _MARGIN, seed=1000 + seed, split="train"))
-    test = _distinct(make_examples((prompts + utility) * _MARGIN, seed=7, split="test"))
+    train = _distinct((poison + clean) * _MARGIN, seed=1000 + seed, split="train")
+    test = _distinct((prompts + utility) * _MARGIN, seed=7, split="test")
     return WorldRows(
         train[:poison],
         train[poison : poison + clean],
@@ -45,5 +45,7 @@ def world_rows(
     )
 
 
-def _distinct(rows: list[Example]) -> list[Example]:
+@cache  # Calls that differ in their training rows alone share the exam's draw.
+def _distinct(count: int, *, seed: int, split: str) -> list[Example]:
+    rows = make_examples(count, seed=seed, split=split)
     return list({row.prompt: row for row in rows}.values())
