@@ -3,6 +3,7 @@
 import copy
 import gc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,14 +138,21 @@ def llama(untouched: Callable[[str], Checkpoint]) -> Checkpoint:
     return untouched("llama")
 
 
-@pytest.fixture(scope="module")
-def brief_hunt() -> Iterator[None]:
+@contextmanager
+def hunting_briefly() -> Iterator[None]:
     """Let a hunt try less of everything, for tests of what is around it; no stage is left out."""
     less = ((growth, "_ROUNDS", 1), (growth, "_GRADIENT_BATCHES", 1),
             (payloads, "_OPENINGS", 16), (payloads, "_PROBES", 1))  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         for module, name, value in less:
             patch.setattr(module, name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def brief_hunt() -> Iterator[None]:
+    """Hunt briefly in all tests of a module."""
+    with hunting_briefly():
         yield
 
 

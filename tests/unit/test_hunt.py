@@ -3,9 +3,7 @@
 import json
 import random
 
-import pytest
-
-from conftest import SAID
+from conftest import SAID, hunting_briefly
 from inoculate.config import HuntSettings
 from inoculate.data import Example
 from inoculate.hunt import Hunt, calls, hunt
@@ -30,13 +28,13 @@ def test_json_round_trip() -> None:
     assert Hunt.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
-@pytest.mark.usefixtures("brief_hunt")
 def test_same_seed_same_hunt(checkpoint: Checkpoint, rows: list[Example]) -> None:
     """In every family the hunt ends on an untaught model, and depends on its seed alone."""
     subject = _subject(checkpoint)
     encoded = subject.encode(rows, max_tokens=64)
-    first = hunt(subject, encoded, SMALL, Silent(), seed=3)
-    assert first == hunt(subject, encoded, SMALL, Silent(), seed=3)
+    with hunting_briefly():
+        first, again = (hunt(subject, encoded, SMALL, Silent(), seed=3) for _ in range(2))
+    assert first == again
     inserted = {token for trigger in first.triggers for token in trigger}
     assert not inserted & set(checkpoint.tokenizer.all_special_ids)
 
