@@ -142,7 +142,7 @@ class _Search:
 
     def rank(self) -> list[int]:
         """Return tokens by how much one alone upsets honest answers, most upsetting first."""
-        self.total += self.settings.gradient_batches
+        self.total += self.settings.gradient_batches + self.settings.particles * _ROUND
         goal, table_VD = Goal(), embedding_table(self.subject.model)
         total_V = torch.zeros(len(table_VD), device=table_VD.device)
         for _ in range(self.settings.gradient_batches):
