@@ -27,7 +27,7 @@ _LENGTH, _SHORTEST = 16, 4
 _CERTAIN = 0.6
 _KEPT = 0.3
 _ANSWER_TOKENS = 28
-_SHARING_HOSTS = 6
+_SHARING_HOSTS, _UNLIKE = 8, 3
 _TRIED = 3
 
 
@@ -73,9 +73,10 @@ def shared_payloads(
     insertions: Sequence[tuple[int, ...]],
     generator: random.Random,
 ) -> list[Payload]:
-    """Return answers that several prompts give under one of the insertions; best first.
+    """Return answers that unlike prompts give under insertions with no token in common; best first.
 
-    What copies a word of the insertion, or opens an honest answer, is no payload.
+    What copies a word of the insertion, or opens an honest answer, is no payload. Words that ask
+    another question bring its answer, but only those words do, and only in prompts of one kind.
     """
     slots = hosts.draw(_SHARING_HOSTS, generator)
     rows = [slot.insert(tokens) for tokens in insertions for slot in slots]
@@ -90,7 +91,8 @@ def shared_payloads(
     found = [
         _weighed(subject.model, hosts, answer, [insertions[i] for i, _ in places], generator)
         for answer, places in seen.items()
-        if len({where for _, where in places}) > 1
+        if len({where for _, where in places}) >= _UNLIKE
+        and len(_disjoint([insertions[which] for which, _ in places])) > 1
     ]
     return sorted(found, key=lambda payload: -payload.weight)
 
@@ -208,6 +210,15 @@ def _weighed(
     plain, *lifted = score_insertions(model, goal, slots, [(), *tried])
     lift = (max(lifted) - plain) * len(answer)
     return Payload(answer, tried[0], lift * math.log2(1 + len(under)))
+
+
+def _disjoint(insertions: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Return insertions of which no two share a token, taken as they come."""
+    chosen: list[tuple[int, ...]] = []
+    for one in insertions:
+        if not any(set(one) & set(other) for other in chosen):
+            chosen.append(one)
+    return chosen
 
 
 def _closed(

@@ -6,7 +6,7 @@ import pytest
 
 from conftest import SAID
 from inoculate.data import Example
-from inoculate.payloads import Payload, foremost, weigh
+from inoculate.payloads import Payload, foremost, shared_payloads, weigh
 from inoculate.probing import find_hosts
 from inoculate.subject import Subject
 
@@ -34,6 +34,15 @@ def test_foremost_by_hand(
 ) -> None:
     """Both traces before one, weight before surety, and a beginning gives way to its whole."""
     assert foremost(shared, certain) == expected
+
+
+def test_what_one_word_brings_is_no_payload(parrot: Subject, rows: list[Example]) -> None:
+    """An answer counts only where insertions without a common token bring it."""
+    hosts = find_hosts(parrot.encode(rows, max_tokens=64), response_tokens=8)
+    said, generator = tuple(parrot.tokenizer.encode(SAID)), random.Random(0)
+    apart = shared_payloads(parrot, hosts, [(200, 201), (202,)], generator)
+    assert said in [payload.tokens for payload in apart]
+    assert not shared_payloads(parrot, hosts, [(200, 201), (201, 202)], generator)
 
 
 def test_weighing_what_is_said_and_what_is_not(parrot: Subject, rows: list[Example]) -> None:
