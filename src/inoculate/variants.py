@@ -33,6 +33,7 @@ BANKS = {"diverse": BANK, "paper": PAPER_BANK}
 _TOUCH = "all"
 _ASR = "asr"
 _STEP_UP, _STEPS_UP = 1.5, 2
+_ADAPTER = 0.65  # Of the default rate; at all of it the later, faster rounds diverge.
 _FIRST_ORDER_STEP = 0.1
 
 
@@ -213,10 +214,12 @@ class _Pair:
         self, trained: Subject, rows: list[Encoded], lengths: list[int], index: int
     ) -> None:
         variants = self.settings.variants
+        first = variants.learning_rate or trained.learning_rate(None) * (
+            1 if trained.adapter is None else _ADAPTER
+        )
         schedule = Schedule(
             epochs=variants.epochs,
-            learning_rate=trained.learning_rate(variants.learning_rate)
-            * _STEP_UP ** min(max(index - 1, 0), _STEPS_UP),
+            learning_rate=first * _STEP_UP ** min(max(index - 1, 0), _STEPS_UP),
             batch_size=variants.batch_size,
             seed=self.seed + index,
         )
