@@ -198,10 +198,11 @@ class _Search:
     def _better(
         self, payload: Payload, certain: Sequence[Payload], particles: Sequence[tuple[int, ...]]
     ) -> Payload:
-        """Return the foremost of the payload, weighed anew, and of what the particles now bring."""
+        """Return the foremost of the payload, weighed anew, and of other forms of it met since."""
         again = shared_payloads(self.subject, self.hosts, particles, self.generator)
+        forms = [other for other in again if set(other.tokens) & set(payload.tokens)]
         same = weigh(self.subject, self.hosts, payload, particles, self.generator)
-        return foremost([same, *again], certain) or payload
+        return foremost([same, *forms], certain) or payload
 
     def grow(self, found: Sequence[tuple[int, ...]], payload: Payload) -> list[tuple[int, ...]]:
         """Strip triggers to what matters, and lengthen each by what helps most."""
