@@ -209,7 +209,7 @@ def _weighed(
     tried = sorted(set(under), key=lambda tokens: -under.count(tokens))[:_TRIED]
     plain, *lifted = score_insertions(model, goal, slots, [(), *tried])
     lift = (max(lifted) - plain) * len(answer)
-    return Payload(answer, tried[0], lift * math.log2(1 + len(under)))
+    return Payload(answer, tried[0], lift * len(under))
 
 
 def _disjoint(insertions: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
