@@ -23,7 +23,6 @@ from inoculate.builtin.fixture import model_folder, world_rows
 from inoculate.builtin.world import make_examples
 from inoculate.clean import given_rows, resolve_target
 from inoculate.config import Settings
-from inoculate.entry import merged
 from inoculate.evaluation.exam import Exam, Measurement, examine, make_exam
 from inoculate.evaluation.statistics import rate_of
 from inoculate.planting import PlantSettings
@@ -134,7 +133,7 @@ def try_all(
     cells = Workspace(out / "cells")
     for text in trials:
         for name in names:
-            canary, trial = CANARIES[name], merged({}, json.loads(text))
+            canary, trial = CANARIES[name], json.loads(text)
             where = {"canary": name, "seed": seed, "adapter": adapter}
             before = cells.record("before", where, partial(run_before, out, canary, seed, adapter))
             key = [where, Settings.model_validate({**trial, "seed": seed}).model_dump()]
