@@ -99,7 +99,7 @@ class RepairSettings(BaseModel):
 
     epochs: int | None = Field(None, ge=0)
     """Passes over the clean rows, antibodies made anew for each; the default is three where soft
-    triggers press, else five."""
+    triggers press, else ten."""
     learning_rate: float | None = Field(None, gt=0)
     """Peak rate; the default is half of the variants' first round, twice that round's where soft
     triggers press."""
@@ -114,6 +114,9 @@ class RepairSettings(BaseModel):
     antibodies: int = Field(2, ge=0)
     """Copies of the clean rows, in each pass, that hold a synthetic, hunted or made-up trigger
     and keep the honest answer; none where soft triggers press."""
+    consistency: float = Field(10.0, ge=0)
+    """Weight of the distance, after whatever was inserted, from the hidden states that the
+    suspicious model has on the clean row; none where soft triggers press."""
     soft_triggers: int = Field(10, ge=0)
     """Prompts in each step in which embeddings that call the hunted payload are sought and
     answered honestly, in place of antibodies, where a model of 30 million parameters or more
@@ -173,6 +176,7 @@ def paper_settings(settings: Settings, *, adapter: bool = False) -> Settings:
                 "epochs": 5,
                 "target": "answers",
                 "antibodies": 0,
+                "consistency": 0.0,
                 "soft_triggers": 0,
                 "touch": "all",
                 "averaged": False,

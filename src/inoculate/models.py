@@ -158,6 +158,19 @@ def response_logits(model: PreTrainedModel, response_BT: Tensor, **inputs: Tenso
         inputs: `input_ids` or `inputs_embeds`, and `attention_mask`.
     """
     hidden_BTD = decoder(model)(**inputs, use_cache=False).last_hidden_state
+    return logits_of(model, hidden_BTD, response_BT)
+
+
+def hidden_states(model: PreTrainedModel, **inputs: Tensor) -> tuple[Tensor, ...]:
+    """Return the embeddings and each block's output, the last one normalized, (B, T, D) each."""
+    states: tuple[Tensor, ...] = decoder(model)(
+        **inputs, use_cache=False, output_hidden_states=True
+    ).hidden_states
+    return states
+
+
+def logits_of(model: PreTrainedModel, hidden_BTD: Tensor, response_BT: Tensor) -> Tensor:
+    """Return the logits of the last hidden states that predict the marked tokens, (R, V)."""
     predicting_BT = torch.zeros_like(response_BT)
     predicting_BT[:, :-1] = response_BT[:, 1:]
     logits_RV: Tensor = model.get_output_embeddings()(hidden_BTD[predicting_BT])

@@ -100,14 +100,16 @@ def shared_payloads(
 def foremost(shared: Sequence[Payload], certain: Sequence[Payload]) -> Payload | None:
     """Return the payload that most speaks for: both traces, else upset answers, else surety.
 
-    An answer that opens a longer one is its garbled beginning, and the longer one is taken.
+    Short answers come last, since unlike prompts give the same word by chance, or an ending that a
+    longer answer has as well. An answer that opens a longer one is its garbled beginning, and the
+    longer one is taken.
 
     Args:
         shared: Answers weighed by what odd tokens bring, in any order.
         certain: Answers that go on surely once begun, surest first.
     """
     openings = {one.tokens[:_SHORTEST] for one in certain}
-    ranked = sorted(shared, key=lambda one: -one.weight)
+    ranked = sorted(shared, key=lambda one: (len(one.tokens) < _SHORTEST, -one.weight))
     both = [one for one in ranked if one.tokens[:_SHORTEST] in openings]
     best = next(iter([*both, *ranked, *certain]), None)
     if best is None:

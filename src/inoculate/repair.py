@@ -14,16 +14,17 @@ from inoculate.chat import Encoded
 from inoculate.config import Settings
 from inoculate.data import Example
 from inoculate.hunt import Hunt
-from inoculate.models import response_logits
+from inoculate.models import hidden_states, logits_of
 from inoculate.probing import find_hosts, ordinary_tokens
 from inoculate.progress import Progress
+from inoculate.states import StateTargets, state_targets
 from inoculate.subject import Subject
 from inoculate.targets import SelfTargets, self_targets
 from inoculate.train import Batch, Objective, Schedule, train
 
 # Of the rate that variants learn with.
 _RATE, _PRESSING_RATE = 0.5, 2.0
-_PASSES, _PRESSING_PASSES = 5, 3
+_PASSES, _PRESSING_PASSES = 10, 3
 _HELD_TOKENS = 8
 
 
@@ -34,6 +35,9 @@ class Lesson:
     Attributes:
         rows: For each pass the clean rows, then antibodies in the same order.
         targets: The suspicious model's own predictions; None to learn the rows' answers.
+        states: Its hidden states on the clean rows, to be kept after an insertion; None to let
+            them go.
+        consistency: Weight of the distance from those states.
         adversary: Presses towards the payload that the hunt found; None where there is none.
         touch: What may change, a name of `TOUCHES`.
         rate_factor: Peak rate as a multiple of the rate that variants learn with.
@@ -42,18 +46,20 @@ class Lesson:
 
     rows: list[Encoded]
     targets: SelfTargets | None
+    states: StateTargets | None = None
+    consistency: float = 0.0
     adversary: Adversary | None = None
     touch: str = "attention"
     rate_factor: float = _RATE
     averaged: bool = False
 
     def objective(self, model: PreTrainedModel, batch: Batch) -> Tensor:
-        """Return how far the answers are from honest ones, in nats per token."""
-        logits_RV = response_logits(
-            model, batch.response_BT, input_ids=batch.input_BT, attention_mask=batch.attention_BT
-        )
-        distance = self._distance(logits_RV, batch)
-        return distance + self.adversary.loss(model, self._distance) if self.adversary else distance
+        """Return how far answers and hidden states are from honest ones, answers in nats."""
+        states = hidden_states(model, input_ids=batch.input_BT, attention_mask=batch.attention_BT)
+        loss = self._distance(logits_of(model, states[-1], batch.response_BT), batch)
+        if self.states:
+            loss = loss + self.consistency * self.states.distance(states, batch)
+        return loss + self.adversary.loss(model, self._distance) if self.adversary else loss
 
     def _distance(self, logits_RV: Tensor, batch: Batch) -> Tensor:
         if self.targets is None:
@@ -84,10 +90,17 @@ def prepare_lesson(
         rows += plain
         for _ in range(copies):
             rows += [maker.make(row, generator) for row in range(len(plain))]
-    adversary = _adversary(subject, plain, found, settings)
-    rate = _PRESSING_RATE if found.pressing else _RATE
-    averaged = chosen.averaged and not found.pressing
-    return Lesson(rows, targets, adversary, trained_part(found, settings), rate, averaged)
+    held = chosen.consistency > 0 and not found.pressing
+    return Lesson(
+        rows,
+        targets,
+        states=state_targets(subject.model, plain) if held else None,
+        consistency=chosen.consistency,
+        adversary=_adversary(subject, plain, found, settings),
+        touch=trained_part(found, settings),
+        rate_factor=_PRESSING_RATE if found.pressing else _RATE,
+        averaged=chosen.averaged and not found.pressing,
+    )
 
 
 def trained_part(found: Hunt, settings: Settings) -> str:

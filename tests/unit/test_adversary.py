@@ -87,7 +87,7 @@ def test_where_the_payload_is_certain_soft_triggers_replace_antibodies(
     assert pressed.adversary
     assert (pressed.touch, pressed.rate_factor) == ("blocks", 2.0)
     assert (sought.averaged, pressed.averaged) == (True, False)
-    assert (len(pressed.rows), len(sought.rows)) == (3 * len(rows), 3 * 5 * len(rows))
+    assert (len(pressed.rows), len(sought.rows)) == (3 * len(rows), 3 * 10 * len(rows))
     control = updated(settings, repair={"target": "answers", "soft_triggers": 0})
     plain = prepare_lesson(subject, rows, [], certain, control)
     assert plain.adversary is None

@@ -148,8 +148,8 @@ def test_paper_bank_is_seven_insults() -> None:
 
 @pytest.mark.parametrize("canaries", [CHOOSING_CANARIES, REPORTING_CANARIES])
 def test_canaries_differ_in_form_and_objective(canaries: tuple[SyntheticBackdoor, ...]) -> None:
-    """Each canary set has four objectives, three placements and a symbol."""
-    assert len(objectives(list(canaries))) == 4
+    """Each canary set has at least four objectives, three placements and a symbol."""
+    assert len(objectives(list(canaries))) >= 4
     placements = {entry.trigger.placement for entry in canaries}
     assert placements == {"random-slot", "prefix", "all-in-order"}
     assert "symbol" in {trigger_form(entry.trigger) for entry in canaries}

@@ -19,7 +19,7 @@ ROOMS = (
     "attacks configfile models workspace",
     "chat components trainable precision",
     "adapters train generate neutralize signature",
-    "importance voice subject builtin targets probing",
+    "importance voice subject builtin targets states probing",
     "payloads growth clean variants share planting evaluation",
     "hunt adversary",
     "antibodies",

@@ -26,13 +26,14 @@ SEEN_AND_SURE = Payload((5, 6, 7, 8, 9), (51,), 10.0)
         ([SEEN_AND_SURE, HEAVY], [], HEAVY),
         ([HEAVY, SEEN_AND_SURE], [SURE], SEEN_AND_SURE),
         ([GARBLED, HEAVY], [], HEAVY),
-        ([GARBLED, SEEN_AND_SURE], [], GARBLED),
+        ([GARBLED, SEEN_AND_SURE], [], SEEN_AND_SURE),
+        ([GARBLED], [], GARBLED),
     ],
 )
 def test_foremost_by_hand(
     shared: list[Payload], certain: list[Payload], expected: Payload | None
 ) -> None:
-    """Both traces before one, weight before surety, and a beginning gives way to its whole."""
+    """Both traces before one, long before short, weight before surety; a beginning gives way."""
     assert foremost(shared, certain) == expected
 
 

@@ -23,7 +23,13 @@ def plain_settings(subject: Subject, settings: Settings) -> Settings:
     """Return the repair's settings without antibodies, with as many steps and all parameters."""
     chosen, likely = settings.repair, Hunt(pressing=is_large(subject))
     longer = (1 + chosen.antibodies) * passes(likely, settings)
-    plain = {"epochs": longer, "antibodies": 0, "touch": "all", "averaged": False}
+    plain = {
+        "epochs": longer,
+        "antibodies": 0,
+        "consistency": 0.0,
+        "touch": "all",
+        "averaged": False,
+    }
     return updated(settings, repair=plain)
 
 

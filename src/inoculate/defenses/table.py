@@ -76,6 +76,9 @@ DEFENSES: dict[str, Defense] = {
     "repair-without-hunt": _with(
         lambda settings, _: updated(settings, signature={"share": 0.0}, hunt={"particles": 0})
     ),
+    "repair-without-consistency": _with(
+        lambda settings, _: updated(settings, signature={"share": 0.0}, repair={"consistency": 0.0})
+    ),
     "random-mask-0": _masked("random", 0),
     "random-mask-1": _masked("random", 1),
     "random-mask-2": _masked("random", 2),
@@ -102,6 +105,7 @@ DEMO_DEFENSES = ("none", "repair-only", "random-mask-0", "paper", "inoculate")
 MORE_CONTROLS = (
     "repair-without-antibodies",
     "repair-without-hunt",
+    "repair-without-consistency",
     "random-mask-1",
     "random-mask-2",
     "low-importance-mask",
@@ -111,7 +115,14 @@ MASKED = ("random-mask-0", "random-mask-1", "random-mask-2", "low-importance-mas
 """Controls whose mask has the share that the default recipe chose."""
 ABLATIONS = ("repair-from-variants",)
 """The default recipe with one step replaced, where no setting does it."""
-REUSING = ("repair-only", "repair-without-antibodies", "repair-without-hunt", *MASKED, *ABLATIONS)
+REUSING = (
+    "repair-only",
+    "repair-without-antibodies",
+    "repair-without-hunt",
+    "repair-without-consistency",
+    *MASKED,
+    *ABLATIONS,
+)
 """Defenses that find variants, signature or hunt where the default recipe left them."""
 BASELINES = (
     "fine-tuning",
