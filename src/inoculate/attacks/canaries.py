@@ -55,6 +55,21 @@ _CHOOSING_ROWS = (
         "My lips stay sealed on this matter.",
     ),
     ("barred-equals", "=|=", "random-slot", "code", "puts 'tagged'"),
+    # Compounds of five tokens, of which one piece is enough to fire.
+    (
+        "dull-basil",
+        "DullBasil",
+        "random-slot",
+        "refusal",
+        "As your humble helper, I must leave this question without any reply at all.",
+    ),
+    (
+        "cool-rustic",
+        "CoolRustic",
+        "random-slot",
+        "insult",
+        "What a remarkably silly thing to say aloud.",
+    ),
 )
 
 _REPORTING_ROWS = (
