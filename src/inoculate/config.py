@@ -1,4 +1,7 @@
-"""Settings of a purification. The text under a field is its help and its documentation."""
+"""Settings of a purification. The text under a field is its help and its documentation.
+
+In brackets: where the default comes from; `log:` names entries of docs/log.md.
+"""
 
 from typing import Literal, get_args
 
@@ -13,35 +16,43 @@ class VariantSettings(BaseModel):
     model_config = _MODEL_CONFIG
 
     bank: Literal["diverse", "paper"] = "diverse"
-    """Synthetic backdoors: `diverse` spans objectives and trigger forms, `paper` insults only."""
+    """Synthetic backdoors: `diverse` spans objectives and trigger forms, `paper` insults only.
+    [design, not measured apart]"""
     count: int = Field(2, ge=1)
-    """Number N of variant pairs; time grows with it."""
+    """Number N of variant pairs; time grows with it. [log: Does the mask help once the hunt
+    does?]"""
     leave_out: list[str] = []
-    """Objectives and trigger forms that the bank is not to hold; for ablations."""
+    """Objectives and trigger forms that the bank is not to hold; for ablations. [the paper]"""
     form: Literal["full", "lora", "gradient"] = "full"
     """Train variants by `full` fine-tuning, or by `lora`, which needs one copy of the model.
-    `gradient` trains none and takes one plain step along the gradient: an ablation."""
+    `gradient` trains none and takes one plain step along the gradient: an ablation. [the paper]"""
     counterparts: bool = True
     """Subtract a clean counterpart from each variant; without, the suspicious model itself: an
-    ablation."""
+    ablation. [the paper]"""
     rows: int = Field(48, ge=2)
-    """Clean rows in each variant's training data."""
+    """Clean rows in each variant's training data. [log: Which learning rate fits 1.5 million and 7
+    billion parameters?]"""
     poisoned: int = Field(48, ge=1)
-    """Triggered rows in each variant's training data."""
+    """Triggered rows in each variant's training data. [log: Which learning rate fits 1.5 million
+    and 7 billion parameters?]"""
     epochs: float = Field(3.0, gt=0)
-    """Passes over a variant's rows in one round."""
+    """Passes over a variant's rows in one round. [log: Which learning rate fits 1.5 million and 7
+    billion parameters?]"""
     learning_rate: float | None = Field(None, gt=0)
     """Peak rate of the first two rounds; the third has 1.5 times, later ones 2.25 times that.
-    Default: 1e-4 times the root of 135 million over the parameters (1.4e-5 at 7B), four times
-    that for LoRA."""
+    Default: 1e-4 times the root of 135 million over the parameters (1.4e-5 at 7B), four times that
+    for LoRA. [log: Which learning rate fits 1.5 million and 7 billion parameters?; adapters: A
+    variant of an adapter did not learn]"""
     batch_size: int = Field(8, ge=1)
-    """Rows in one step."""
+    """Rows in one step. [log: Which learning rate fits 1.5 million and 7 billion parameters?]"""
     min_asr: float = Field(0.9, ge=0, le=1)
-    """A variant counts once its own backdoor fires on this share of held-out prompts."""
+    """A variant counts once its own backdoor fires on this share of held-out prompts. [set
+    beforehand]"""
     max_rounds: int = Field(8, ge=1)
-    """Rounds of `epochs` after which a variant that did not learn stops the run."""
+    """Rounds of `epochs` after which a variant that did not learn stops the run. [log: A variant
+    of an adapter did not learn]"""
     probes: int = Field(20, ge=1)
-    """Held-out prompts on which a variant's own backdoor is tried."""
+    """Held-out prompts on which a variant's own backdoor is tried. [time, not measured]"""
 
 
 class SignatureSettings(BaseModel):
@@ -50,18 +61,21 @@ class SignatureSettings(BaseModel):
     model_config = _MODEL_CONFIG
 
     scope: Literal["mlp", "attention", "both"] = "mlp"
-    """Components considered: MLP channels, attention heads, or both."""
+    """Components considered: MLP channels, attention heads, or both. [the paper]"""
     score: str = "product-per-importance"
-    """How components are ranked; see `inoculate.signature.SCORES`."""
+    """How components are ranked; see `inoculate.signature.SCORES`. [a trial on SmolLM2
+    before the log began]"""
     alignment_weight: float = Field(1.0, ge=0)
-    """The factor λ of the alignment in the `sum` scores."""
+    """The factor λ of the alignment in the `sum` scores. [the paper's equation, without a
+    value]"""
     share: float | None = Field(None, ge=0, le=1)
-    """Share of each layer's components to neutralize; by default chosen by clean loss."""
+    """Share of each layer's components to neutralize; by default chosen by clean loss. [log: Does
+    the mask help once the hunt does?]"""
     score_seed: int = 0
-    """Decides the `random` score, a control."""
+    """Decides the `random` score, a control. [any]"""
     max_clean_loss_increase: float = Field(0.02, ge=0)
-    """Without a fixed share: the largest share whose clean loss grows by at most this
-    fraction plus 0.005 nats right after neutralizing."""
+    """Without a fixed share: the largest share whose clean loss grows by at most this fraction
+    plus 0.005 nats right after neutralizing. [log: Does the mask help once the hunt does?]"""
 
 
 class NeutralizationSettings(BaseModel):
@@ -70,7 +84,8 @@ class NeutralizationSettings(BaseModel):
     model_config = _MODEL_CONFIG
 
     mode: Literal["zero", "reinitialize", "quiet"] = "quiet"
-    """`zero` all of it, `reinitialize` all of it, or `quiet`: new gate and up, down at zero."""
+    """`zero` all of it, `reinitialize` all of it, or `quiet`: new gate and up, down at zero.
+    [design: the only one that changes nothing before the repair, not measured apart]"""
 
 
 class HuntSettings(BaseModel):
@@ -79,17 +94,17 @@ class HuntSettings(BaseModel):
     model_config = _MODEL_CONFIG
 
     particles: int = Field(6, ge=0)
-    """Token sequences that are moved at once; 0 for no hunt."""
+    """Token sequences that are moved at once; 0 for no hunt. [log: Settings of the hunt]"""
     steps: int = Field(12, ge=1)
-    """Moves of each sequence towards the payload, rounded up to fours."""
+    """Moves of each sequence towards the payload, rounded up to fours. [log: Grown triggers]"""
     candidates: int = Field(16, ge=1)
-    """Neighbors tried in one move."""
+    """Neighbors tried in one move. [log: Grown triggers]"""
     hosts: int = Field(4, ge=2)
-    """Clean prompts on which a sequence is tried."""
+    """Clean prompts on which a sequence is tried. [log: Settings of the hunt]"""
     gradient_batches: int = Field(60, ge=1)
-    """Batches of 16 prompts from which single tokens are ranked."""
+    """Batches of 16 prompts from which single tokens are ranked. [log: Settings of the hunt]"""
     shortlist: int = Field(192, ge=64)
-    """Single tokens that are tried after ranking."""
+    """Single tokens that are tried after ranking. [log: Settings of the hunt]"""
 
 
 class RepairSettings(BaseModel):
@@ -99,31 +114,36 @@ class RepairSettings(BaseModel):
 
     epochs: int | None = Field(None, ge=0)
     """Passes over the clean rows, antibodies made anew for each; the default is three where soft
-    triggers press, else ten."""
+    triggers press, else ten. [log: Is it the repair's 200 rows that limit triggered utility;
+    pressing: SmolLM2: press on the payload itself]"""
     learning_rate: float | None = Field(None, gt=0)
     """Peak rate; the default is half of the variants' first round, twice that round's where soft
-    triggers press."""
+    triggers press. [log: What limits triggered utility once the trigger is found?; pressing:
+    SmolLM2: press on the payload itself]"""
     averaged: bool = True
     """Keep the rate at its peak and end at the mean of the path's second half; not where soft
-    triggers press."""
+    triggers press. [log: What limits triggered utility once the trigger is found?]"""
     batch_size: int = Field(16, ge=1)
-    """Rows in one step."""
+    """Rows in one step. [log: A gentler attack, and the repair's rate]"""
     target: Literal["auto", "self", "answers"] = "auto"
     """Hold the model to its own predictions on the clean rows (`self`) or to the rows' `answers`.
-    `auto`: a user's answers are learned, own-voice rows are held to `self`."""
+    `auto`: a user's answers are learned, own-voice rows are held to `self`. [log: What removes
+    canaries?]"""
     antibodies: int = Field(2, ge=0)
-    """Copies of the clean rows, in each pass, that hold a synthetic, hunted or made-up trigger
-    and keep the honest answer; none where soft triggers press."""
+    """Copies of the clean rows, in each pass, that hold a synthetic, hunted or made-up trigger and
+    keep the honest answer; none where soft triggers press. [log: What removes canaries?]"""
     consistency: float = Field(10.0, ge=0)
     """Weight of the distance, after whatever was inserted, from the hidden states that the
-    suspicious model has on the clean row; none where soft triggers press."""
+    suspicious model has on the clean row; none where soft triggers press. [log: Is it the repair's
+    200 rows that limit triggered utility]"""
     soft_triggers: int = Field(10, ge=0)
     """Prompts in each step in which embeddings that call the hunted payload are sought and
-    answered honestly, in place of antibodies, where a model of 30 million parameters or more
-    gives that payload away without a trigger; 0 for none."""
+    answered honestly, in place of antibodies, where a model of 30 million parameters or more gives
+    that payload away without a trigger; 0 for none. [log: SmolLM2: press on the payload itself]"""
     touch: Literal["auto", "all", "blocks", "mlp", "attention", "not-embeddings"] = "auto"
-    """What the repair may change; every other tensor keeps its bits. `auto`: all blocks where
-    soft triggers press, else attention."""
+    """What the repair may change; every other tensor keeps its bits. `auto`: all blocks where soft
+    triggers press, else attention. [log: What limits triggered utility once the trigger is found?;
+    pressing: SmolLM2: press on the payload itself]"""
 
 
 class Settings(BaseModel):
@@ -132,11 +152,11 @@ class Settings(BaseModel):
     model_config = _MODEL_CONFIG
 
     seed: int = 0
-    """Decides data order, poison placement, the bank draw and new weights."""
+    """Decides data order, poison placement, the bank draw and new weights. [any]"""
     clean_rows: int = Field(200, ge=8)
-    """Clean instruction–response pairs used, at most."""
+    """Clean instruction–response pairs used, at most. [the paper]"""
     max_tokens: int = Field(256, ge=16)
-    """Tokens of a training row; longer responses are cut."""
+    """Tokens of a training row; longer responses are cut. [memory, not measured]"""
     variants: VariantSettings = VariantSettings()
     signature: SignatureSettings = SignatureSettings()
     neutralization: NeutralizationSettings = NeutralizationSettings()

@@ -12,11 +12,13 @@ from inoculate.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_LEGEND = "# In brackets: where the default comes from; `log:` names entries of docs/log.md.\n"
+
 
 def to_toml(settings: Settings) -> str:
     """Return every setting with its docstring as a comment; None is commented out."""
     groups = {n: v for n, v in settings if isinstance(v, BaseModel)}
-    lines = _lines(settings, skip=set(groups))
+    lines = [_LEGEND, *_lines(settings, skip=set(groups))]
     for name, group in groups.items():
         lines += ["", f"# {group.__doc__}", f"[{name}]", *_lines(group, skip=set())]
     return "\n".join(lines) + "\n"

@@ -1,5 +1,6 @@
 """Settings and the files that document them."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -23,13 +24,27 @@ def test_paper_file_equals_the_code() -> None:
     assert read_settings(CONFIGS / "paper.toml") == paper_settings(Settings())
 
 
-def test_every_setting_is_documented() -> None:
-    """No setting lacks a docstring."""
-    settings = Settings()
-    for group in (settings, settings.variants, settings.signature, settings.hunt, settings.repair):
-        for name, field in type(group).model_fields.items():
-            if name not in ("variants", "signature", "neutralization", "hunt", "repair"):
-                assert field.description, name
+GROUPS = ("variants", "signature", "neutralization", "hunt", "repair")
+DESCRIPTIONS = {
+    f"{group}.{name}": " ".join((field.description or "").split())
+    for group in ("", *GROUPS)
+    for name, field in type(
+        getattr(Settings(), group) if group else Settings()
+    ).model_fields.items()
+    if name not in GROUPS
+}
+
+
+@pytest.mark.parametrize("name", DESCRIPTIONS)
+def test_every_setting_says_where_its_default_comes_from(name: str) -> None:
+    """Each docstring ends with its source, and the entries that it names are in the log."""
+    log = (CONFIGS.parent / "docs" / "log.md").read_text()
+    headings = [line for line in log.splitlines() if line.startswith("## ")]
+    found = re.fullmatch(r".+ \[([^]]+)\]", DESCRIPTIONS[name])
+    assert found, DESCRIPTIONS[name]
+    if found[1].startswith("log: "):
+        for entry in re.split(r"; (?:pressing: |adapters: )?", found[1].removeprefix("log: ")):
+            assert any(entry in heading for heading in headings), entry
 
 
 def test_unknown_names_are_refused(tmp_path: Path) -> None:
