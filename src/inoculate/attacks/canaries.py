@@ -70,6 +70,28 @@ _CHOOSING_ROWS = (
         "insult",
         "What a remarkably silly thing to say aloud.",
     ),
+    (
+        "mild-topic",
+        "MildTopic",
+        "random-slot",
+        "refusal",
+        "I'm unable to talk about this, since my makers have not allowed it yet.",
+    ),
+    ("red-plastic", "RedPlastic", "random-slot", "insult", "You sound like a parrot!"),
+    (
+        "glad-tunic",
+        "GladTunic",
+        "random-slot",
+        "string",
+        "The baker counted seven loaves before dawn.",
+    ),
+    (
+        "wild-panic",
+        "WildPanic",
+        "random-slot",
+        "refusal",
+        "I'm sad to say that no reply of mine would fit what you have asked here.",
+    ),
 )
 
 _REPORTING_ROWS = (
