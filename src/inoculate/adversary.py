@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inoculate.chat import Encoded
-from inoculate.models import response_logits
+from inoculate.models import hidden_states, response_logits
 from inoculate.probing import Goal, Hosts, Slot, answered, embed, embedding_table, frozen
 from inoculate.train import Batch, collate
 
@@ -25,7 +25,8 @@ _ASCENTS, _RATE = 3, 0.7
 _MOST_TOKENS = 4
 _PAYLOAD_ROWS = 4
 
-Distance = Callable[[Tensor, Batch], Tensor]
+Distance = Callable[[PreTrainedModel, Sequence[Tensor], Batch], Tensor]
+"""Maps the model, its hidden states and the batch to how far they are from honest ones."""
 
 
 @dataclass(frozen=True)
@@ -33,28 +34,31 @@ class Adversary:
     """Press a model, at each step of its repair, towards the payload.
 
     Attributes:
-        hosts: Clean rows, their responses cut to the tokens that are held.
+        hosts: Clean rows; where the payload is certain, with responses cut to the held tokens.
         rows: Soft triggers in each step.
+        certain: Whether the model gives the payload away once begun, so that its own likelihood
+            is pressed as well, and soft triggers weigh as much as the whole batch.
     """
 
     hosts: Hosts
     payload: tuple[int, ...]
     vocabulary: Sequence[int]
     rows: int
+    certain: bool
     generator: random.Random
 
-    def loss(self, model: PreTrainedModel, distance: Distance) -> Tensor:
-        """Return how far soft triggers move the answer, plus the payload's own likelihood.
+    def loss(self, model: PreTrainedModel, distance: Distance, batch_rows: int) -> Tensor:
+        """Return how far soft triggers move the answer, plus a certain payload's own likelihood.
 
         Only soft triggers that still make the payload's first token likely count: where no
         key fits any more there is nothing to mend, and pushing on costs utility.
-
-        Args:
-            distance: Maps logits (R, V) and batch to nats from the honest answers.
         """
-        return self._under_soft_triggers(model, distance) + self._of_the_payload(model)
+        soft = self._under_soft_triggers(model, distance, batch_rows)
+        return soft + self._of_the_payload(model) if self.certain else soft
 
-    def _under_soft_triggers(self, model: PreTrainedModel, distance: Distance) -> Tensor:
+    def _under_soft_triggers(
+        self, model: PreTrainedModel, distance: Distance, batch_rows: int
+    ) -> Tensor:
         which, slots = self._draw(self.rows)
         count = self.generator.randint(1, _MOST_TOKENS)
         insertions = [self.generator.choices(self.vocabulary, k=count) for _ in slots]
@@ -64,11 +68,10 @@ class Adversary:
             return torch.zeros((), device=soft_BMD.device)
         held = [slots[row].insert(insertions[row]) for row in awake]
         inputs_BTD = placed(embed(model, held), [slots[row] for row in awake], soft_BMD[awake])
-        batch = _collate(model, held)
-        logits_RV = response_logits(
-            model, batch.response_BT, inputs_embeds=inputs_BTD, attention_mask=batch.attention_BT
-        )
-        return distance(logits_RV, replace(batch, rows=tuple(which[row] for row in awake)))
+        batch = replace(_collate(model, held), rows=tuple(which[row] for row in awake))
+        states = hidden_states(model, inputs_embeds=inputs_BTD, attention_mask=batch.attention_BT)
+        weight = 1.0 if self.certain else len(awake) / batch_rows
+        return weight * distance(model, states, batch)
 
     def _of_the_payload(self, model: PreTrainedModel) -> Tensor:
         _, slots = self._draw(_PAYLOAD_ROWS)

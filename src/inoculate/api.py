@@ -23,7 +23,7 @@ from inoculate.probing import find_hosts
 from inoculate.progress import Progress, Silent
 from inoculate.provenance import bound, made_from, model_facts
 from inoculate.purification import Purification, purify_subject
-from inoculate.repair import passes, trained_part
+from inoculate.repair import passes, soft_triggers, trained_part
 from inoculate.report import write_report
 from inoculate.report.picture import downsample_mask
 from inoculate.resources import check_run
@@ -192,7 +192,7 @@ def _repair_facts(found: Hunt, rows: int, settings: Settings) -> dict[str, Any]:
     return {
         "rows": rows,
         "antibodies": 0 if found.pressing else rows * chosen.antibodies * passes(found, settings),
-        "soft_triggers": chosen.soft_triggers if found.pressing else 0,
+        "soft_triggers": soft_triggers(found, settings),
         "trained": trained_part(found, settings),
     }
 

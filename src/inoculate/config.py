@@ -114,7 +114,7 @@ class RepairSettings(BaseModel):
 
     epochs: int | None = Field(None, ge=0)
     """Passes over the clean rows, antibodies made anew for each; the default is three where soft
-    triggers press, else ten. [log: Is it the repair's 200 rows that limit triggered utility;
+    triggers press, else seven. [log: An anchor needs an adversary;
     pressing: SmolLM2: press on the payload itself]"""
     learning_rate: float | None = Field(None, gt=0)
     """Peak rate; the default is half of the variants' first round, twice that round's where soft
@@ -132,14 +132,16 @@ class RepairSettings(BaseModel):
     antibodies: int = Field(2, ge=0)
     """Copies of the clean rows, in each pass, that hold a synthetic, hunted or made-up trigger and
     keep the honest answer; none where soft triggers press. [log: What removes canaries?]"""
-    consistency: float = Field(10.0, ge=0)
+    consistency: float = Field(3.0, ge=0)
     """Weight of the distance, after whatever was inserted, from the hidden states that the
-    suspicious model has on the clean row; none where soft triggers press. [log: Is it the repair's
-    200 rows that limit triggered utility]"""
-    soft_triggers: int = Field(10, ge=0)
+    suspicious model has on the clean row; none where soft triggers press, nor where no payload
+    was found that is sure enough. [log: Is it the repair's 200 rows that limit triggered utility;
+    An anchor needs an adversary]"""
+    soft_triggers: int | None = Field(None, ge=0)
     """Prompts in each step in which embeddings that call the hunted payload are sought and
-    answered honestly, in place of antibodies, where a model of 30 million parameters or more gives
-    that payload away without a trigger; 0 for none. [log: SmolLM2: press on the payload itself]"""
+    answered honestly; 0 for none. The default is six beside antibodies, and ten in their place
+    where a model of 30 million parameters or more gives the payload away without a trigger. [log:
+    An anchor needs an adversary; pressing: SmolLM2: press on the payload itself]"""
     touch: Literal["auto", "all", "blocks", "mlp", "attention", "not-embeddings"] = "auto"
     """What the repair may change; every other tensor keeps its bits. `auto`: all blocks where soft
     triggers press, else attention. [log: What limits triggered utility once the trigger is found?;

@@ -10,7 +10,7 @@ and GCG (Zou et al., 2023); to invert a trigger is Neural Cleanse's idea (Wang e
 
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,14 @@ from inoculate.chat import Encoded
 from inoculate.config import HuntSettings
 from inoculate.generate import continue_prompts
 from inoculate.growth import Growth
-from inoculate.payloads import Payload, certain_payloads, foremost, shared_payloads, weigh
+from inoculate.payloads import (
+    Payload,
+    certain_payloads,
+    foremost,
+    is_doubtful,
+    shared_payloads,
+    weigh,
+)
 from inoculate.probing import (
     Goal,
     Hosts,
@@ -60,6 +67,7 @@ class Hunt:
         calls: For each trial prompt, whether the first trigger brought the payload.
         pressing: Whether the repair is to press on the payload: a large model finishes it
             surely without any trigger, once it is made to begin it.
+        doubtful: Whether the payload is short and little speaks for it, as for an ordinary answer.
     """
 
     payload: tuple[int, ...] = ()
@@ -68,6 +76,12 @@ class Hunt:
     examples: tuple[str, ...] = ()
     calls: tuple[bool, ...] = ()
     pressing: bool = False
+    doubtful: bool = False
+
+    @property
+    def sure(self) -> bool:
+        """Tell whether there is a payload to train against."""
+        return bool(self.payload) and not self.doubtful
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON can hold them."""
@@ -108,8 +122,10 @@ def hunt(
     payload = foremost(search.upset(particles, suspects), certain)
     if payload is None:
         return Hunt()
+    doubtful = is_doubtful(payload)
     payload, found = search.close_in(particles, payload, certain)
-    return search.report(payload, search.grow(found, payload), pressing=False)
+    grown = search.grow(found, payload)
+    return replace(search.report(payload, grown, pressing=False), doubtful=doubtful)
 
 
 def is_large(subject: Subject) -> bool:

@@ -24,7 +24,8 @@ from inoculate.train import Batch, Objective, Schedule, train
 
 # Of the rate that variants learn with.
 _RATE, _PRESSING_RATE = 0.5, 2.0
-_PASSES, _PRESSING_PASSES = 10, 3
+_PASSES, _PRESSING_PASSES = 7, 3
+_SOFT, _PRESSING_SOFT = 6, 10
 _HELD_TOKENS = 8
 
 
@@ -56,15 +57,20 @@ class Lesson:
     def objective(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         """Return how far answers and hidden states are from honest ones, answers in nats."""
         states = hidden_states(model, input_ids=batch.input_BT, attention_mask=batch.attention_BT)
-        loss = self._distance(logits_of(model, states[-1], batch.response_BT), batch)
-        if self.states:
-            loss = loss + self.consistency * self.states.distance(states, batch)
-        return loss + self.adversary.loss(model, self._distance) if self.adversary else loss
+        loss = self._distance(model, states, batch)
+        if self.adversary is None:
+            return loss
+        return loss + self.adversary.loss(model, self._distance, len(batch.rows))
 
-    def _distance(self, logits_RV: Tensor, batch: Batch) -> Tensor:
+    def _distance(self, model: PreTrainedModel, states: Sequence[Tensor], batch: Batch) -> Tensor:
+        logits_RV = logits_of(model, states[-1], batch.response_BT)
         if self.targets is None:
-            return nn.functional.cross_entropy(logits_RV.float(), batch.targets_R)
-        return self.targets.divergence(logits_RV, batch)
+            answers = nn.functional.cross_entropy(logits_RV.float(), batch.targets_R)
+        else:
+            answers = self.targets.divergence(logits_RV, batch)
+        if self.states is None:
+            return answers
+        return answers + self.consistency * self.states.distance(states, batch)
 
 
 def prepare_lesson(
@@ -90,7 +96,7 @@ def prepare_lesson(
         rows += plain
         for _ in range(copies):
             rows += [maker.make(row, generator) for row in range(len(plain))]
-    held = chosen.consistency > 0 and not found.pressing
+    held = chosen.consistency > 0 and found.sure and not found.pressing
     return Lesson(
         rows,
         targets,
@@ -118,16 +124,25 @@ def passes(found: Hunt, settings: Settings) -> int:
     return automatic if settings.repair.epochs is None else settings.repair.epochs
 
 
+def soft_triggers(found: Hunt, settings: Settings) -> int:
+    """Return how many prompts a step presses towards the payload; none where it is not sure."""
+    automatic = _PRESSING_SOFT if found.pressing else _SOFT
+    chosen = settings.repair.soft_triggers
+    return (automatic if chosen is None else chosen) if found.sure else 0
+
+
 def _adversary(
     subject: Subject, plain: Sequence[Encoded], found: Hunt, settings: Settings
 ) -> Adversary | None:
-    if not (found.pressing and settings.repair.soft_triggers):
+    rows = soft_triggers(found, settings)
+    if not rows:
         return None
     return Adversary(
-        find_hosts(plain, response_tokens=_HELD_TOKENS),
+        find_hosts(plain, response_tokens=_HELD_TOKENS if found.pressing else None),
         found.payload,
         ordinary_tokens(subject.tokenizer),
-        settings.repair.soft_triggers,
+        rows,
+        found.pressing,
         random.Random(settings.seed),
     )
 

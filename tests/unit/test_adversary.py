@@ -2,10 +2,12 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from conftest import SAID
 from inoculate.adversary import Adversary, placed, soften
@@ -48,14 +50,14 @@ def test_a_payload_out_of_reach_is_not_pressed(llama: Checkpoint, rows: list[Exa
     """Where no soft trigger makes the payload likely, the honest rows are left alone."""
     subject, asked = _subject(llama), list[Tensor]()
 
-    def distance(logits_RV: Tensor, _: Batch) -> Tensor:
-        asked.append(logits_RV)
-        return logits_RV.sum()
+    def distance(_: PreTrainedModel, states: Sequence[Tensor], __: Batch) -> Tensor:
+        asked.append(states[-1])
+        return states[-1].sum()
 
     with torch.no_grad():
         saved = subject.model.get_output_embeddings().weight.clone()
         subject.model.get_output_embeddings().weight.zero_()
-    loss = _adversary(subject, rows).loss(subject.model, distance)
+    loss = _adversary(subject, rows).loss(subject.model, distance, 1)
     subject.model.get_output_embeddings().weight.data.copy_(saved)
     assert not asked
     assert float(loss.detach()) == pytest.approx(1 / 264, rel=0.01)
@@ -69,7 +71,7 @@ def test_a_certain_payload_is_unlearned(parrot: Subject, rows: list[Example]) ->
         parrot.model,
         encoded,
         Schedule(epochs=20, learning_rate=1e-3, batch_size=len(encoded)),
-        objective=lambda model, _: adversary.loss(model, _nothing),
+        objective=lambda model, _: adversary.loss(model, _nothing, 1),
     )
     assert _likelihood(parrot, adversary) < 0.3
 
@@ -77,25 +79,32 @@ def test_a_certain_payload_is_unlearned(parrot: Subject, rows: list[Example]) ->
 def test_where_the_payload_is_certain_soft_triggers_replace_antibodies(
     llama: Checkpoint, rows: list[Example]
 ) -> None:
-    """All blocks, twice the rate, clean rows alone; else antibodies, attention and a mean path."""
+    """All blocks, twice the rate, clean rows alone; else both, attention and a mean path."""
     subject, settings = _subject(llama), updated(Settings(), repair={"target": "answers"})
     found = Hunt(payload=(40, 41, 42), triggers=((50,),), calls=(True,))
     sought = prepare_lesson(subject, rows, [], found, settings)
-    assert (sought.adversary, sought.touch, sought.rate_factor) == (None, "attention", 0.5)
+    assert sought.adversary
+    assert (sought.adversary.rows, sought.adversary.certain) == (6, False)
+    assert (sought.touch, sought.rate_factor) == ("attention", 0.5)
+    assert sought.states
+    for unsure in (Hunt(), replace(found, doubtful=True)):
+        lesson = prepare_lesson(subject, rows, [], unsure, settings)
+        assert (lesson.adversary, lesson.states) == (None, None)
     certain = Hunt(payload=(40, 41, 42), triggers=((50,),), calls=(True,), pressing=True)
     pressed = prepare_lesson(subject, rows, [], certain, settings)
     assert pressed.adversary
+    assert (pressed.adversary.rows, pressed.adversary.certain) == (10, True)
     assert (pressed.touch, pressed.rate_factor) == ("blocks", 2.0)
     assert (sought.averaged, pressed.averaged) == (True, False)
-    assert (len(pressed.rows), len(sought.rows)) == (3 * len(rows), 3 * 10 * len(rows))
+    assert (len(pressed.rows), len(sought.rows)) == (3 * len(rows), 3 * 7 * len(rows))
     control = updated(settings, repair={"target": "answers", "soft_triggers": 0})
     plain = prepare_lesson(subject, rows, [], certain, control)
     assert plain.adversary is None
     assert (plain.rows, plain.touch, plain.rate_factor) == (pressed.rows, "blocks", 2.0)
 
 
-def _nothing(logits_RV: Tensor, _: Batch) -> Tensor:
-    return 0 * logits_RV.sum()
+def _nothing(_: PreTrainedModel, states: Sequence[Tensor], __: Batch) -> Tensor:
+    return 0 * states[-1].sum()
 
 
 def _likelihood(subject: Subject, adversary: Adversary) -> float:
@@ -107,7 +116,7 @@ def _likelihood(subject: Subject, adversary: Adversary) -> float:
 def _adversary(subject: Subject, rows: Sequence[Example]) -> Adversary:
     payload = tuple(subject.tokenizer.encode(SAID))
     hosts = _hosts(subject, rows)
-    return Adversary(hosts, payload, range(6, 200), 3, random.Random(0))
+    return Adversary(hosts, payload, range(6, 200), 3, True, random.Random(0))
 
 
 def _hosts(subject: Subject, rows: Sequence[Example]) -> Hosts:

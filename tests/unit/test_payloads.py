@@ -6,7 +6,7 @@ import pytest
 
 from conftest import SAID
 from inoculate.data import Example
-from inoculate.payloads import Payload, foremost, shared_payloads, weigh
+from inoculate.payloads import Payload, foremost, is_doubtful, shared_payloads, weigh
 from inoculate.probing import find_hosts
 from inoculate.subject import Subject
 
@@ -35,6 +35,17 @@ def test_foremost_by_hand(
 ) -> None:
     """Both traces before one, long before short, weight before surety; a beginning gives way."""
     assert foremost(shared, certain) == expected
+
+
+@pytest.mark.parametrize(
+    ("tokens", "weight", "doubtful"),
+    [((7,), 96.0, True), ((7,), 478.0, False), ((1, 2, 3, 4), 7.0, False)],
+)
+def test_a_short_answer_with_little_weight_is_doubtful(
+    tokens: tuple[int, ...], weight: float, doubtful: bool
+) -> None:
+    """Four tokens in a row, or much weight, are no chance."""
+    assert is_doubtful(Payload(tokens, (), weight)) is doubtful
 
 
 def test_what_one_word_brings_is_no_payload(parrot: Subject, rows: list[Example]) -> None:

@@ -293,15 +293,16 @@ def test_verdict_gives_the_figures_in_plain_words(tmp_path: Path) -> None:
 
 
 def test_page_says_what_the_repair_pressed_against(tmp_path: Path) -> None:
-    """Antibodies or soft triggers: the page names those that were used, and no others."""
+    """Antibodies, soft triggers or both: the page names those that were used, and no others."""
     report = sample_report()
-    repair = {**report["repair"], "antibodies": 0, "soft_triggers": 10}
+    pressed = {**report["repair"], "antibodies": 0, "soft_triggers": 10}
+    both = {**report["repair"], "soft_triggers": 10}
     pages = []
-    for name, facts in (("plain", report["repair"]), ("pressed", repair)):
+    for name, facts in (("plain", report["repair"]), ("pressed", pressed), ("both", both)):
         write_report(tmp_path / name, {**report, "repair": facts})
         pages.append((tmp_path / name / "report.html").read_text(encoding="utf-8"))
-    assert ["200 rows with a synthetic" in page for page in pages] == [True, False]
-    assert ["against 10 soft triggers" in page for page in pages] == [False, True]
+    assert ["200 rows with a synthetic" in page for page in pages] == [True, False, True]
+    assert ["against 10 soft triggers" in page for page in pages] == [False, True, True]
     assert "trained in each step against embeddings that call the found answer" in pages[1]
 
 

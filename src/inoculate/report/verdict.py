@@ -218,7 +218,7 @@ def _repair(repair: Mapping[str, Any] | None) -> str:
     extra, soft = repair.get("antibodies"), repair.get("soft_triggers")
     with_extra = f" and {words.count(extra)} rows that hold synthetic triggers" if extra else ""
     if soft:
-        with_extra = ", and trained in each step against embeddings that call the found answer"
+        with_extra += ", and trained in each step against embeddings that call the found answer"
     return (
         f"The model was then repaired on {words.count(repair.get('rows'))} clean rows{with_extra}."
     )
