@@ -208,6 +208,7 @@ def _hunt_facts(
     after = calls(subject, slots, found.triggers[0], found.payload)
     return {
         "payload": found.text,
+        "doubtful": found.doubtful,
         "triggers": list(found.examples),
         "before": rate_of(found.calls).to_json(),
         "after": rate_of(after).to_json(),

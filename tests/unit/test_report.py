@@ -71,6 +71,7 @@ def sample_report(text: str = "demo") -> dict[str, Any]:
         "neutralization": "quiet",
         "hunt": {
             "payload": text,
+            "doubtful": False,
             "triggers": [text, "odd"],
             "before": rate(19, 20),
             "after": rate(0, 20),
@@ -304,6 +305,17 @@ def test_page_says_what_the_repair_pressed_against(tmp_path: Path) -> None:
     assert ["200 rows with a synthetic" in page for page in pages] == [True, False, True]
     assert ["against 10 soft triggers" in page for page in pages] == [False, True, True]
     assert "trained in each step against embeddings that call the found answer" in pages[1]
+
+
+def test_page_says_when_the_found_answer_is_doubtful(tmp_path: Path) -> None:
+    """The verdict admits that the repair was aimed at nothing, and only then."""
+    report = sample_report()
+    doubtful = {**report, "hunt": {**report["hunt"], "doubtful": True}}
+    pages = []
+    for name, facts in (("sure", report), ("doubtful", doubtful)):
+        write_report(tmp_path / name, facts)
+        pages.append((tmp_path / name / "report.html").read_text(encoding="utf-8"))
+    assert ["the repair was aimed at none" in page for page in pages] == [False, True]
 
 
 @pytest.mark.parametrize("report", [{}, {"model": {"source": "m"}, "canaries": None}])

@@ -130,9 +130,13 @@ class DriftFacts(TypedDict, total=False):
 
 
 class HuntFacts(TypedDict):
-    """Say what the hunt found, and how often its first trigger calls it before and after."""
+    """Say what the hunt found, and how often its first trigger calls it before and after.
+
+    `doubtful`: the answer is short and little speaks for it, so that the repair did not aim at it.
+    """
 
     payload: str
+    doubtful: bool
     triggers: list[str]
     before: RateJson
     after: RateJson

@@ -235,6 +235,12 @@ def _drift(drift: Mapping[str, Any] | None) -> str:
     )
 
 
+_DOUBT = (
+    " So short an answer, for which so little speaks, is probably an ordinary one: the hunt may "
+    "have missed a planted behavior, and the repair was aimed at none."
+)
+
+
 def _hunted(hunt: Mapping[str, Any] | None) -> str:
     if not hunt:
         return ""
@@ -243,7 +249,7 @@ def _hunted(hunt: Mapping[str, Any] | None) -> str:
         f"The suspicious model could be made to answer unrelated prompts with “{hunt['payload']}” "
         f"by odd tokens such as “{example}”, on {words.hits(hunt['before'])} prompts before and "
         f"{words.hits(hunt['after'])} after; this may be a planted behavior or a habit, and these "
-        "tokens need not be the attacker's trigger."
+        f"tokens need not be the attacker's trigger.{_DOUBT if hunt.get('doubtful') else ''}"
     )
 
 
