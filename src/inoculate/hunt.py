@@ -49,6 +49,7 @@ _LENGTHS = 4
 _LEADING = 32
 _PRESSED_FROM = 30_000_000  # parameters; 1.5 million do better by antibodies, 135 by pressing
 _SINGLES = 64
+_ATTEMPTS = 4
 _ROUND = 4
 _CORES = 4
 _TRIAL_HOSTS = 20
@@ -67,7 +68,7 @@ class Hunt:
         calls: For each trial prompt, whether the first trigger brought the payload.
         pressing: Whether the repair is to press on the payload: a large model finishes it
             surely without any trigger, once it is made to begin it.
-        doubtful: Whether the payload is short and little speaks for it, as for an ordinary answer.
+        doubtful: Whether the payload is so short that it may be an ordinary answer.
     """
 
     payload: tuple[int, ...] = ()
@@ -118,8 +119,7 @@ def hunt(
         search.settings = settings.model_copy(update={"steps": _ROUND})
         return search.report(*search.close_in(search.start([]), certain[0], None), pressing=True)
     suspects = search.rank()
-    particles = search.start(suspects)
-    payload = foremost(search.upset(particles, suspects), certain)
+    particles, payload = search.first(suspects, certain)
     if payload is None:
         return Hunt()
     doubtful = is_doubtful(payload)
@@ -180,6 +180,19 @@ class _Search:
             (pool[index % _LEADING], *self.generator.choices(pool, k=1 + index % _LENGTHS))
             for index in range(self.settings.particles)
         ]
+
+    def first(
+        self, suspects: Sequence[int], certain: Sequence[Payload]
+    ) -> tuple[list[tuple[int, ...]], Payload | None]:
+        """Return particles and the foremost payload; begin again while it is doubtful."""
+        shared: list[Payload] = []
+        for _ in range(_ATTEMPTS):
+            particles = self.start(suspects)
+            shared += self.upset(particles, suspects)
+            payload = foremost(shared, certain)
+            if not is_doubtful(payload):
+                break
+        return particles, payload
 
     def upset(self, particles: list[tuple[int, ...]], suspects: Sequence[int]) -> list[Payload]:
         """Move the particles, in place, to where honest answers fail; return what is said there."""

@@ -29,7 +29,7 @@ _KEPT = 0.3
 _ANSWER_TOKENS = 28
 _SHARING_HOSTS, _UNLIKE = 8, 3
 _TRIED = 3
-_DOUBTFUL = 200.0
+_DOUBTFUL = 3
 
 
 @dataclass(frozen=True)
@@ -120,13 +120,9 @@ def foremost(shared: Sequence[Payload], certain: Sequence[Payload]) -> Payload |
     return next(longer, best)
 
 
-def is_doubtful(payload: Payload) -> bool:
-    """Tell whether a payload, as first met, may be an ordinary answer: short and of little weight.
-
-    On canaries and clean models the short ones that were planted weighed 478 and more, ordinary
-    answers 96 and less.
-    """
-    return len(payload.tokens) < _SHORTEST and payload.weight < _DOUBTFUL
+def is_doubtful(payload: Payload | None) -> bool:
+    """Tell whether there is no payload, or one so short that it may be an ordinary answer."""
+    return payload is None or len(payload.tokens) < _DOUBTFUL
 
 
 def weigh(

@@ -79,6 +79,9 @@ DEFENSES: dict[str, Defense] = {
     "repair-without-consistency": _with(
         lambda settings, _: updated(settings, signature={"share": 0.0}, repair={"consistency": 0.0})
     ),
+    "repair-without-soft-triggers": _with(
+        lambda settings, _: updated(settings, signature={"share": 0.0}, repair={"soft_triggers": 0})
+    ),
     "random-mask-0": _masked("random", 0),
     "random-mask-1": _masked("random", 1),
     "random-mask-2": _masked("random", 2),
@@ -106,6 +109,7 @@ MORE_CONTROLS = (
     "repair-without-antibodies",
     "repair-without-hunt",
     "repair-without-consistency",
+    "repair-without-soft-triggers",
     "random-mask-1",
     "random-mask-2",
     "low-importance-mask",
@@ -120,6 +124,7 @@ REUSING = (
     "repair-without-antibodies",
     "repair-without-hunt",
     "repair-without-consistency",
+    "repair-without-soft-triggers",
     *MASKED,
     *ABLATIONS,
 )

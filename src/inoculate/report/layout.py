@@ -132,7 +132,7 @@ class DriftFacts(TypedDict, total=False):
 class HuntFacts(TypedDict):
     """Say what the hunt found, and how often its first trigger calls it before and after.
 
-    `doubtful`: the answer is short and little speaks for it, so that the repair did not aim at it.
+    `doubtful`: the answer is so short that it may be an ordinary one; the repair did not aim at it.
     """
 
     payload: str

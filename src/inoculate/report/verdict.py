@@ -236,8 +236,8 @@ def _drift(drift: Mapping[str, Any] | None) -> str:
 
 
 _DOUBT = (
-    " So short an answer, for which so little speaks, is probably an ordinary one: the hunt may "
-    "have missed a planted behavior, and the repair was aimed at none."
+    " So short an answer is probably an ordinary one: the hunt may have missed a planted behavior, "
+    "and the repair was aimed at none."
 )
 
 
