@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,15 @@ def logits_of(model: PreTrainedModel, hidden_BTD: Tensor, response_BT: Tensor) -
     logits_RV: Tensor = model.get_output_embeddings()(hidden_BTD[predicting_BT])
     cap = getattr(model.config, "final_logit_softcapping", None)
     return logits_RV if cap is None else torch.tanh(logits_RV / cap) * cap
+
+
+def cache_name(model: PreTrainedModel) -> str:
+    """Return what transformers calls the cache of keys and values, in calls and in outputs.
+
+    It is `cache` from 5.24 on, and was `past_key_values`.
+    """
+    known = signature(decoder(model).forward).parameters
+    return "cache" if "cache" in known else "past_key_values"
 
 
 def decoder(model: PreTrainedModel) -> torch.nn.Module:

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from inoculate.chat import end_of_turn_ids
 from inoculate.generate import continue_prompts
-from inoculate.models import Tokenizer
+from inoculate.models import Tokenizer, cache_name
 from inoculate.precision import mixed
 from inoculate.probing import Goal, Hosts, score_insertions
 from inoculate.subject import Subject
@@ -177,17 +177,17 @@ def _continue_openings(
     model: PreTrainedModel, prompt: Sequence[int], openings: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """Return for each opening its greedy path and how sure each token was, (C, T) both."""
-    device = next(model.parameters()).device
+    device, name = next(model.parameters()).device, cache_name(model)
     with mixed(model):
         start = model(input_ids=torch.tensor([prompt], device=device), use_cache=True)
-    cache = start.past_key_values
+    cache = start[name]
     cache.batch_repeat_interleave(len(openings))
     token_C1 = torch.tensor(openings, device=device)[:, None]
     tokens, surety = [token_C1], [torch.ones(len(openings), device=device)]
     for _ in range(_LENGTH - 1):
         with mixed(model):
-            step = model(input_ids=token_C1, past_key_values=cache, use_cache=True)
-        cache = step.past_key_values
+            step = model(input_ids=token_C1, use_cache=True, **{name: cache})
+        cache = step[name]
         best = step.logits[:, -1].float().softmax(dim=1).max(dim=1)
         token_C1 = best.indices[:, None]
         tokens.append(token_C1)
