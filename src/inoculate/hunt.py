@@ -192,6 +192,7 @@ class _Search:
             payload = foremost(shared, certain)
             if not is_doubtful(payload):
                 break
+            self.total += self.settings.particles * _ROUND
         return particles, payload
 
     def upset(self, particles: list[tuple[int, ...]], suspects: Sequence[int]) -> list[Payload]:
