@@ -106,11 +106,7 @@ def hunt(
     *,
     seed: int,
 ) -> Hunt:
-    """Search the subject, unchanged, for a hidden behavior and for tokens that call it.
-
-    Args:
-        rows: Clean rows.
-    """
+    """Search the subject, unchanged, by clean rows for a hidden behavior and what calls it."""
     if not settings.particles:
         return Hunt()
     search = _Search(subject, rows, settings, progress, random.Random(seed))
