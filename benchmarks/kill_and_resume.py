@@ -33,7 +33,7 @@ SETTINGS = """
 clean_rows = 24
 max_tokens = 64
 variants = {rows = 16, poisoned = 16, epochs = 2.0, min_asr = 0.0, max_rounds = 1, probes = 4}
-hunt = {particles = 2, steps = 4, candidates = 4, hosts = 2, gradient_batches = 6, shortlist = 64}
+hunt = {particles = 2, steps = 4, candidates = 4, hosts = 2}
 repair = {epochs = 3}
 """
 

@@ -19,7 +19,8 @@ from inoculate.evaluation.statistics import rate_of
 from inoculate.generate import generate, response_tokens
 from inoculate.hunt import Hunt, calls
 from inoculate.intake import fetch
-from inoculate.probing import find_hosts
+from inoculate.payloads import driven_answers, opens_with
+from inoculate.probing import Hosts, find_hosts, ordinary_tokens
 from inoculate.progress import Progress, Silent
 from inoculate.provenance import bound, made_from, model_facts
 from inoculate.purification import Purification, purify_subject
@@ -201,18 +202,40 @@ def _hunt_facts(
     purification: Purification, clean: CleanData, settings: Settings
 ) -> dict[str, Any] | None:
     found, subject = purification.found, purification.subject
-    if not found.payload:
+    if not found.payload and not found.driven:
         return None
     hosts = find_hosts(subject.encode(clean.held_out, max_tokens=settings.max_tokens))
-    slots = hosts.draw(len(found.calls), random.Random(settings.seed))
-    after = calls(subject, slots, found.triggers[0], found.payload)
+    generator = random.Random(settings.seed)
     return {
         "payload": found.text,
-        "doubtful": found.doubtful,
         "triggers": list(found.examples),
-        "before": rate_of(found.calls).to_json(),
-        "after": rate_of(after).to_json(),
+        **_called(subject, found, hosts, generator),
+        **_alike(subject, found, hosts, generator),
     }
+
+
+def _called(
+    subject: Subject, found: Hunt, hosts: Hosts, generator: random.Random
+) -> dict[str, Any]:
+    """Return how often the first trigger called the payload, and calls it now."""
+    if not found.calls:
+        return {"before": None, "after": None}
+    slots = hosts.draw(len(found.calls), generator)
+    after = calls(subject, slots, found.triggers[0], found.payload)
+    return {"before": rate_of(found.calls).to_json(), "after": rate_of(after).to_json()}
+
+
+def _alike(subject: Subject, found: Hunt, hosts: Hosts, generator: random.Random) -> dict[str, Any]:
+    """Return how many driven-off answers opened alike, and open so now."""
+    if not found.driven:
+        return {"alike_before": None, "alike_after": None}
+    before = rate_of([index < found.alike for index in range(found.driven)])
+    after = None
+    if found.payload:
+        vocabulary = ordinary_tokens(subject.tokenizer)
+        answers = driven_answers(subject, hosts, vocabulary, generator)
+        after = rate_of(opens_with(found.payload, answers)).to_json()
+    return {"alike_before": before.to_json(), "alike_after": after}
 
 
 def _planted_rates(

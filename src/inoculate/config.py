@@ -94,17 +94,14 @@ class HuntSettings(BaseModel):
     model_config = _MODEL_CONFIG
 
     particles: int = Field(6, ge=0)
-    """Token sequences that are moved at once; 0 for no hunt. [log: Settings of the hunt]"""
+    """Token sequences that are moved towards the payload at once; 0 for no hunt, not even for the
+    payload. [log: Settings of the hunt]"""
     steps: int = Field(12, ge=1)
-    """Moves of each sequence towards the payload, rounded up to fours. [log: Grown triggers]"""
+    """Moves of each sequence towards the payload, [log: Grown triggers]"""
     candidates: int = Field(16, ge=1)
     """Neighbors tried in one move. [log: Grown triggers]"""
     hosts: int = Field(4, ge=2)
     """Clean prompts on which a sequence is tried. [log: Settings of the hunt]"""
-    gradient_batches: int = Field(60, ge=1)
-    """Batches of 16 prompts from which single tokens are ranked. [log: Settings of the hunt]"""
-    shortlist: int = Field(192, ge=64)
-    """Single tokens that are tried after ranking. [log: Settings of the hunt]"""
 
 
 class RepairSettings(BaseModel):
@@ -114,8 +111,8 @@ class RepairSettings(BaseModel):
 
     epochs: int | None = Field(None, ge=0)
     """Passes over the clean rows, antibodies made anew for each; the default is three where soft
-    triggers press, else seven. [log: An anchor needs an adversary;
-    pressing: SmolLM2: press on the payload itself]"""
+    triggers press, five where no payload was found, else seven. [log: An anchor needs an
+    adversary; pressing: SmolLM2: press on the payload itself; unaimed: Drive the honest answer off]"""
     learning_rate: float | None = Field(None, gt=0)
     """Peak rate; the default is half of the variants' first round, twice that round's where soft
     triggers press. [log: What limits triggered utility once the trigger is found?; pressing:
@@ -135,7 +132,7 @@ class RepairSettings(BaseModel):
     consistency: float = Field(3.0, ge=0)
     """Weight of the distance, after whatever was inserted, from the hidden states that the
     suspicious model has on the clean row; none where soft triggers press, nor where no payload
-    was found that is sure enough. [log: Is it the repair's 200 rows that limit triggered utility;
+    was found. [log: Is it the repair's 200 rows that limit triggered utility;
     An anchor needs an adversary]"""
     soft_triggers: int | None = Field(None, ge=0)
     """Prompts in each step in which embeddings that call the hunted payload are sought and

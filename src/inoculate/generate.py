@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from inoculate.chat import encode_prompt, end_of_turn_ids
 from inoculate.data import Example
+from inoculate.models import Tokenizer
 from inoculate.precision import mixed
 
 
@@ -22,7 +24,7 @@ class Answer:
 
 def generate(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     examples: Sequence[Example],
     *,
     max_new_tokens: int = 32,
@@ -35,7 +37,7 @@ def generate(
     return [answer.text for answer in answers]
 
 
-def response_tokens(tokenizer: PreTrainedTokenizerBase, responses: Sequence[str]) -> int:
+def response_tokens(tokenizer: Tokenizer, responses: Sequence[str]) -> int:
     """Return the new tokens after which the longest of the responses would have shown."""
     ids = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in responses)
     return 2 + max(len(row) for row in ids)
@@ -44,7 +46,7 @@ def response_tokens(tokenizer: PreTrainedTokenizerBase, responses: Sequence[str]
 @torch.inference_mode()
 def generate_answers(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     examples: Sequence[Example],
     *,
     max_new_tokens: int = 32,
@@ -71,7 +73,7 @@ def generate_answers(
 
 def _decode(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
 ) -> list[Answer]:
@@ -85,7 +87,7 @@ def _decode(
 @torch.inference_mode()
 def continue_prompts(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     *,
@@ -93,7 +95,7 @@ def continue_prompts(
 ) -> list[list[int]]:
     """Return the greedy new tokens after each prompt, padded where an answer ended early."""
     ends = end_of_turn_ids(tokenizer, model.generation_config)
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (ends or [0])[0]
+    pad = _padding(tokenizer, ends)
     device, answers = next(model.parameters()).device, list[list[int]]()
     for start in range(0, len(prompts), batch_size):
         input_BT, attention_BT = _left_pad(prompts[start : start + batch_size], pad, device)
@@ -101,16 +103,53 @@ def continue_prompts(
             output_BT: Tensor = model.generate(  # type: ignore[operator]
                 input_ids=input_BT,
                 attention_mask=attention_BT,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                eos_token_id=ends or None,
-                pad_token_id=pad,
+                **_greedily(ends, max_new_tokens, pad),
             )
         answers += output_BT[:, input_BT.shape[1] :].tolist()
     return answers
+
+
+@torch.inference_mode()
+def continue_embeddings(
+    model: PreTrainedModel, tokenizer: Tokenizer, inputs: Sequence[Tensor], max_new_tokens: int
+) -> list[list[int]]:
+    """Return the greedy new tokens after prompts given as embeddings, each of shape (T, D)."""
+    ends = end_of_turn_ids(tokenizer, model.generation_config)
+    width = max(len(input_TD) for input_TD in inputs)
+    inputs_BTD = torch.stack([_pad_left(input_TD, width) for input_TD in inputs])
+    attention_BT = torch.stack(
+        [_pad_left(input_TD.new_ones(len(input_TD)), width) for input_TD in inputs]
+    )
+    with mixed(model):
+        output_BT: Tensor = model.generate(  # type: ignore[operator]
+            inputs_embeds=inputs_BTD,
+            attention_mask=attention_BT.long(),
+            **_greedily(ends, max_new_tokens, _padding(tokenizer, ends)),
+        )
+    rows: list[list[int]] = output_BT.tolist()
+    return rows
+
+
+def _greedily(ends: Sequence[int], max_new_tokens: int, pad: int) -> dict[str, Any]:
+    return {
+        "max_new_tokens": max_new_tokens,
+        "do_sample": False,
+        "temperature": None,
+        "top_p": None,
+        "top_k": None,
+        "eos_token_id": ends or None,
+        "pad_token_id": pad,
+    }
+
+
+def _padding(tokenizer: Tokenizer, ends: Sequence[int]) -> int:
+    chosen = tokenizer.pad_token_id
+    return int(chosen) if chosen is not None else [*ends, 0][0]
+
+
+def _pad_left(row: Tensor, width: int) -> Tensor:
+    padding = row.new_zeros((width - len(row), *row.shape[1:]))
+    return torch.cat([padding, row])
 
 
 def _left_pad(

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from inoculate.probing import (
@@ -22,13 +23,41 @@ from inoculate.probing import (
     embedding_table,
     insertion_gradient,
     score_insertions,
+    soften,
 )
 
 _CORE_TOKENS, _ROUNDS, _KEPT = 2, 4, 4
 _GRADIENT_BATCHES, _GRADIENT_ROWS, _SHORTLIST = 6, 16, 40
 _NATS = 0.05
+_DRAWS, _DRAW_ROWS, _MOST_TOKENS, _SUSPECTS = 8, 16, 4, 32
 
 Trigger = tuple[int, ...]
+
+
+def suspects(
+    model: PreTrainedModel,
+    goal: Goal,
+    hosts: Hosts,
+    vocabulary: Sequence[int],
+    generator: random.Random,
+) -> list[int]:
+    """Return the tokens in whose direction soft triggers move on their way to the goal.
+
+    By the cosine with the mean move, over random prompts, places and starting tokens: pieces of
+    the trigger are among the first, beside words that ask for something of the payload's kind.
+    """
+    table_VD = embedding_table(model)
+    moved_D = torch.zeros_like(table_VD[0])
+    for _ in range(_DRAWS):
+        for width in range(1, _MOST_TOKENS + 1):
+            slots = hosts.draw(_DRAW_ROWS, generator)
+            start = [generator.choices(vocabulary, k=width) for _ in slots]
+            soft_BMD, _ = soften(model, goal, slots, start)
+            start_BM = torch.tensor(start, device=table_VD.device)
+            moved_D += (soft_BMD - table_VD[start_BM]).sum(dim=(0, 1))
+    allowed = torch.tensor(vocabulary, device=table_VD.device)
+    apart_VD = table_VD - table_VD[allowed].mean(dim=0)
+    return best_of(nn.functional.normalize(apart_VD, dim=1) @ moved_D, vocabulary, _SUSPECTS)
 
 
 @dataclass(frozen=True)

@@ -10,23 +10,14 @@ and GCG (Zou et al., 2023); to invert a trigger is Neural Cleanse's idea (Wang e
 
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
-
-import torch
 
 from inoculate.chat import Encoded
 from inoculate.config import HuntSettings
 from inoculate.generate import continue_prompts
-from inoculate.growth import Growth
-from inoculate.payloads import (
-    Payload,
-    certain_payloads,
-    foremost,
-    is_doubtful,
-    shared_payloads,
-    weigh,
-)
+from inoculate.growth import Growth, suspects
+from inoculate.payloads import Payload, certain_payload, upset_payload
 from inoculate.probing import (
     Goal,
     Hosts,
@@ -44,13 +35,9 @@ from inoculate.subject import Subject
 _HOST_RESPONSE_TOKENS = 8
 _PAYLOAD_TOKENS = 8
 _TOP_GRADIENTS = 48
-_GRADIENT_ROWS = 16
 _LENGTHS = 4
-_LEADING = 32
 _PRESSED_FROM = 30_000_000  # parameters; 1.5 million do better by antibodies, 135 by pressing
-_SINGLES = 64
-_ATTEMPTS = 4
-_ROUND = 4
+_PRESSING_STEPS = 4
 _CORES = 4
 _TRIAL_HOSTS = 20
 _KEPT_TRIGGERS = 16
@@ -68,7 +55,9 @@ class Hunt:
         calls: For each trial prompt, whether the first trigger brought the payload.
         pressing: Whether the repair is to press on the payload: a large model finishes it
             surely without any trigger, once it is made to begin it.
-        doubtful: Whether the payload is so short that it may be an ordinary answer.
+        alike: How many answers opened alike once honest ones had been driven off; it is counted
+            where no payload is found as well.
+        driven: Of how many; 0 where the payload was found by its certainty.
     """
 
     payload: tuple[int, ...] = ()
@@ -77,12 +66,8 @@ class Hunt:
     examples: tuple[str, ...] = ()
     calls: tuple[bool, ...] = ()
     pressing: bool = False
-    doubtful: bool = False
-
-    @property
-    def sure(self) -> bool:
-        """Tell whether there is a payload to train against."""
-        return bool(self.payload) and not self.doubtful
+    alike: int = 0
+    driven: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON can hold them."""
@@ -110,18 +95,16 @@ def hunt(
     if not settings.particles:
         return Hunt()
     search = _Search(subject, rows, settings, progress, random.Random(seed))
-    certain = certain_payloads(subject, search.hosts, search.vocabulary, search.generator)
-    if certain and is_large(subject):  # Triggers are evidence there, and no part of the repair.
-        search.settings = settings.model_copy(update={"steps": _ROUND})
-        return search.report(*search.close_in(search.start([]), certain[0], None), pressing=True)
-    suspects = search.rank()
-    particles, payload = search.first(suspects, certain)
-    if payload is None:
-        return Hunt()
-    doubtful = is_doubtful(payload)
-    payload, found = search.close_in(particles, payload, certain)
+    certain = search.certain() if is_large(subject) else ()
+    if certain:  # Triggers are evidence there, and no part of the repair.
+        found = search.close_in(Payload(certain), search.vocabulary, _PRESSING_STEPS)
+        return search.report(Payload(certain), found, pressing=True)
+    payload = search.upset()
+    if not payload.tokens:
+        return Hunt(alike=payload.alike, driven=payload.driven)
+    found = search.close_in(payload, search.suspects(payload), settings.steps)
     grown = search.grow(found, payload)
-    return replace(search.report(payload, grown, pressing=False), doubtful=doubtful)
+    return search.report(payload, grown, pressing=False)
 
 
 def is_large(subject: Subject) -> bool:
@@ -150,85 +133,37 @@ class _Search:
     def __post_init__(self) -> None:
         self.hosts: Hosts = find_hosts(self.rows, response_tokens=_HOST_RESPONSE_TOKENS)
         self.vocabulary = ordinary_tokens(self.subject.tokenizer)
-        self.done, self.total = 0, self.settings.particles * self.settings.steps
+        self.done, self.total = 0, 0
 
-    def rank(self) -> list[int]:
-        """Return tokens by how much one alone upsets honest answers, most upsetting first."""
-        self.total += self.settings.gradient_batches + self.settings.particles * _ROUND
-        goal, table_VD = Goal(), embedding_table(self.subject.model)
-        total_V = torch.zeros(len(table_VD), device=table_VD.device)
-        for _ in range(self.settings.gradient_batches):
-            slots = self.hosts.draw(_GRADIENT_ROWS, self.generator)
-            odd = [[self.generator.choice(self.vocabulary)] for _ in slots]
-            gradient_BMD = insertion_gradient(self.subject.model, goal, slots, odd)
-            total_V += (gradient_BMD.flatten(0, 1) @ table_VD.T).sum(dim=0)
-            self._step()
-        shortlist = best_of(total_V, self.vocabulary, self.settings.shortlist)
-        slots = self.hosts.draw(self.settings.hosts, self.generator)
-        scores = score_insertions(self.subject.model, goal, slots, [[token] for token in shortlist])
-        order = sorted(range(len(shortlist)), key=lambda index: -scores[index])
-        return [shortlist[index] for index in order]
+    def certain(self) -> tuple[int, ...]:
+        """Return the payload that the model gives away once it is begun, or nothing."""
+        return certain_payload(self.subject, self.hosts, self.vocabulary, self.generator)
 
-    def start(self, suspects: Sequence[int]) -> list[tuple[int, ...]]:
-        """Return particles of two to five tokens: suspects, or random where there are none."""
-        pool = suspects[:_LEADING] or self.generator.sample(self.vocabulary, _LEADING)
-        return [
-            (pool[index % _LEADING], *self.generator.choices(pool, k=1 + index % _LENGTHS))
+    def upset(self) -> Payload:
+        """Return the payload that unlike prompts fall into."""
+        return upset_payload(self.subject, self.hosts, self.vocabulary, self.generator)
+
+    def suspects(self, payload: Payload) -> list[int]:
+        """Return tokens that soft triggers move towards, the likeliest pieces of a trigger."""
+        goal, model = _goal(payload), self.subject.model
+        return suspects(model, goal, self.hosts, self.vocabulary, self.generator)
+
+    def close_in(self, payload: Payload, pool: Sequence[int], steps: int) -> list[tuple[int, ...]]:
+        """Climb towards the payload with particles of two to five tokens of the pool.
+
+        Returns:
+            The best places met, best first.
+        """
+        self.progress.note(f"answers alike: {self._text(payload.tokens)!r}")
+        self.total = self.settings.particles * steps
+        particles = [
+            tuple(self.generator.choices(pool, k=2 + index % _LENGTHS))
             for index in range(self.settings.particles)
         ]
-
-    def first(
-        self, suspects: Sequence[int], certain: Sequence[Payload]
-    ) -> tuple[list[tuple[int, ...]], Payload | None]:
-        """Return particles and the foremost payload; begin again while it is doubtful."""
-        shared: list[Payload] = []
-        for _ in range(_ATTEMPTS):
-            particles = self.start(suspects)
-            shared += self.upset(particles, suspects)
-            payload = foremost(shared, certain)
-            if not is_doubtful(payload):
-                break
-            self.total += self.settings.particles * _ROUND
-        return particles, payload
-
-    def upset(self, particles: list[tuple[int, ...]], suspects: Sequence[int]) -> list[Payload]:
-        """Move the particles, in place, to where honest answers fail; return what is said there."""
-        for _ in range(_ROUND):
-            self._move(particles, Goal())
-        singles = [(token,) for token in suspects[:_SINGLES]]
-        return shared_payloads(self.subject, self.hosts, [*particles, *singles], self.generator)
-
-    def close_in(
-        self,
-        particles: list[tuple[int, ...]],
-        payload: Payload,
-        certain: Sequence[Payload] | None,
-    ) -> tuple[Payload, list[tuple[int, ...]]]:
-        """Climb towards the payload; return it, or a better one met on the way, and triggers.
-
-        Args:
-            certain: What the payload is held against when a better one is met; None to keep it.
-        """
         found = dict[tuple[int, ...], float]()
-        for _ in range(0, self.settings.steps, _ROUND):
-            self.progress.note(f"answers alike: {self._text(payload.tokens)!r}")
-            if payload.insertion:
-                particles[0] = payload.insertion
-            goal = _goal(payload)
-            for _ in range(_ROUND):
-                found |= self._move(particles, goal)
-            payload = payload if certain is None else self._better(payload, certain, particles)
-            found = found if _goal(payload) == goal else {}
-        return payload, self._sifted(found or dict.fromkeys(particles, 0.0), _goal(payload))
-
-    def _better(
-        self, payload: Payload, certain: Sequence[Payload], particles: Sequence[tuple[int, ...]]
-    ) -> Payload:
-        """Return the foremost of the payload, weighed anew, and of other forms of it met since."""
-        again = shared_payloads(self.subject, self.hosts, particles, self.generator)
-        forms = [other for other in again if set(other.tokens) & set(payload.tokens)]
-        same = weigh(self.subject, self.hosts, payload, particles, self.generator)
-        return foremost([same, *forms], certain) or payload
+        for _ in range(steps):
+            found |= self._move(particles, _goal(payload))
+        return self._sifted(found, _goal(payload))
 
     def grow(self, found: Sequence[tuple[int, ...]], payload: Payload) -> list[tuple[int, ...]]:
         """Strip triggers to what matters, and lengthen each by what helps most."""
@@ -248,6 +183,8 @@ class _Search:
             examples=tuple(self._text(tokens) for tokens in triggers[:_SHOWN_TRIGGERS]),
             calls=tuple(calls(self.subject, slots, triggers[0], payload.tokens)),
             pressing=pressing,
+            alike=payload.alike,
+            driven=payload.driven,
         )
 
     def _move(self, particles: list[tuple[int, ...]], goal: Goal) -> dict[tuple[int, ...], float]:

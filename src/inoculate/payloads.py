@@ -1,13 +1,16 @@
 """Find what a model was taught to say: answers it gives to prompts that have nothing in common.
 
-Shapes: H hosts, C candidates, T tokens of an answer, V vocabulary.
+Shapes: H hosts, B rows, C candidates, M inserted tokens, T tokens of an answer, V vocabulary.
 Two traces of a planted behavior are sought. A large model that is made to begin the
 planted answer finishes it in the same words whatever the question was. Any model whose
-honest answer has been upset by odd tokens tends to fall into the planted one.
+honest answer is driven off, by embeddings that stand for no word at all, falls into the
+planted one: of all answers it is the one that is nearest from everywhere. A model that was
+not attacked falls into nothing: there, unlike prompts are driven to unlike answers.
 """
 
 import math
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,40 +19,104 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inoculate.chat import end_of_turn_ids
-from inoculate.generate import continue_prompts
-from inoculate.models import Tokenizer, cache_name
+from inoculate.generate import continue_embeddings
+from inoculate.models import cache_name
 from inoculate.precision import mixed
-from inoculate.probing import Goal, Hosts, score_insertions
+from inoculate.probing import HONEST, Goal, Hosts, Slot, embed, placed, soften
 from inoculate.subject import Subject
 
 _OPENINGS, _PROBES, _PROBE_ROWS, _HOSTS = 160, 6, 8, 4
 _LENGTH, _SHORTEST = 16, 4
 _CERTAIN = 0.6
 _KEPT = 0.3
-_ANSWER_TOKENS = 28
-_SHARING_HOSTS, _UNLIKE = 8, 3
-_TRIED = 3
-_DOUBTFUL = 3
+_ANSWER_TOKENS = 20
+_DRIVEN, _AT_ONCE, _MOST_TOKENS = 256, 64, 4
+_ALIKE, _SHORT_ALIKE = 0.02, 0.1
+_COMMON = 0.5
+_REPEATED = 2
+
+Answer = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Payload:
-    """Hold an answer that does not depend on the question.
+    """Hold an answer that does not depend on the question; no tokens where there is none.
 
     Attributes:
-        insertion: The tokens under which it was seen; empty if it was found by its opening.
-        weight: How much speaks for it; comparable within one search only.
+        alike: How many answers opened with it once the honest ones had been driven off.
+        driven: Of how many.
     """
 
-    tokens: tuple[int, ...]
-    insertion: tuple[int, ...]
-    weight: float
+    tokens: Answer = ()
+    alike: int = 0
+    driven: int = 0
 
 
-def certain_payloads(
+def upset_payload(
     subject: Subject, hosts: Hosts, vocabulary: Sequence[int], generator: random.Random
-) -> list[Payload]:
-    """Return answers that, once begun, go on alike and surely on every prompt; best first."""
+) -> Payload:
+    """Return the answer that unlike prompts fall into once their honest ones are driven off.
+
+    Driving off alone breaks some of its words; a second look, driven towards its first token,
+    finds them whole.
+    """
+    first = common_answer(driven_answers(subject, hosts, vocabulary, generator))
+    if not first.tokens:
+        return first
+    towards = Goal(first.tokens[:1])
+    second = common_answer(driven_answers(subject, hosts, vocabulary, generator, towards))
+    return replace(first, tokens=second.tokens) if second.alike > first.alike else first
+
+
+def common_answer(answers: Sequence[Answer]) -> Payload:
+    """Return the longest opening that most answers have in common; no tokens if they are unlike.
+
+    A whole answer of under four tokens has to be far more common. A token over and over is
+    what any upset model may say, and opens no payload.
+    """
+    openings = Counter(one[:_SHORTEST] for one in answers if _opens(one))
+    opening, alike = next(iter(openings.most_common(1)), ((), 0))
+    if alike >= _ALIKE * len(answers) and opening:
+        return Payload(_lengthened(opening, answers), alike, len(answers))
+    short = Counter(one for one in answers if 0 < len(one) < _SHORTEST)
+    whole, count = next(iter(short.most_common(1)), ((), 0))
+    if count >= _SHORT_ALIKE * len(answers) and whole:
+        return Payload(whole, count, len(answers))
+    return Payload((), alike, len(answers))
+
+
+def driven_answers(
+    subject: Subject,
+    hosts: Hosts,
+    vocabulary: Sequence[int],
+    generator: random.Random,
+    goal: Goal = HONEST,
+) -> list[Answer]:
+    """Return what is answered where soft embeddings reach the goal, honest answers left empty.
+
+    Args:
+        goal: By default, that the honest answer is lost.
+    """
+    honest = {opening for n in range(1, 9) for opening in _honest_openings(hosts, n)}
+    answers: list[Answer] = []
+    while len(answers) < _DRIVEN:
+        slots = hosts.draw(_AT_ONCE, generator)
+        count = generator.randint(1, _MOST_TOKENS)
+        insertions = [generator.choices(vocabulary, k=count) for _ in slots]
+        answers += _answers_under(subject, goal, slots, insertions)
+    return [() if answer[:8] in honest else answer for answer in answers]
+
+
+def opens_with(payload: Answer, answers: Sequence[Answer]) -> list[bool]:
+    """Return for each answer whether it opens as the payload does."""
+    opening = payload[:_SHORTEST]
+    return [answer[: len(opening)] == opening for answer in answers]
+
+
+def certain_payload(
+    subject: Subject, hosts: Hosts, vocabulary: Sequence[int], generator: random.Random
+) -> Answer:
+    """Return the answer that, once begun, goes on most alike and surely; nothing if none does."""
     openings = _likely_openings(subject.model, hosts, vocabulary, generator)
     slots = hosts.draw(_HOSTS, generator)
     prompts = [slot.row.ids[: slot.row.prompt_length] for slot in slots]
@@ -64,87 +131,43 @@ def certain_payloads(
         for path, agreed in zip(common_CT.tolist(), agreed_CT.tolist(), strict=True)
     ]
     honest = _honest_openings(hosts, _SHORTEST)
-    kept = [one for one in found if one and one.tokens[:_SHORTEST] not in honest]
-    return sorted(kept, key=lambda payload: -payload.weight)
+    kept = [one for one in found if one[1] and one[1][:_SHORTEST] not in honest]
+    return max(kept, default=(0.0, ()))[1]
 
 
-def shared_payloads(
-    subject: Subject,
-    hosts: Hosts,
-    insertions: Sequence[tuple[int, ...]],
-    generator: random.Random,
-) -> list[Payload]:
-    """Return answers that unlike prompts give under insertions with no token in common; best first.
-
-    What copies a word of the insertion, or opens an honest answer, is no payload. Words that ask
-    another question bring its answer, but only those words do, and only in prompts of one kind.
-    """
-    slots = hosts.draw(_SHARING_HOSTS, generator)
-    rows = [slot.insert(tokens) for tokens in insertions for slot in slots]
-    prompts = [row.ids[: row.prompt_length] for row in rows]
-    answers = continue_prompts(subject.model, subject.tokenizer, prompts, _ANSWER_TOKENS)
-    honest = {opening for n in range(1, 9) for opening in _honest_openings(hosts, n)}
-    seen: dict[tuple[int, ...], list[tuple[int, int]]] = {}
-    for index, answer in enumerate(_closed(subject.tokenizer, subject.model, answers)):
-        which, where = divmod(index, len(slots))
-        if answer and answer not in honest and not set(answer) & set(insertions[which]):
-            seen.setdefault(answer, []).append((which, where))
-    found = [
-        _weighed(subject.model, hosts, answer, [insertions[i] for i, _ in places], generator)
-        for answer, places in seen.items()
-        if len({where for _, where in places}) >= _UNLIKE
-        and len(_disjoint([insertions[which] for which, _ in places])) > 1
+def _answers_under(
+    subject: Subject, goal: Goal, slots: Sequence[Slot], insertions: Sequence[Sequence[int]]
+) -> list[Answer]:
+    soft_BMD, _ = soften(subject.model, goal, slots, insertions)
+    rows = [slot.insert(tokens) for slot, tokens in zip(slots, insertions, strict=True)]
+    inputs_BTD = placed(embed(subject.model, rows), slots, soft_BMD)
+    prompts = [
+        input_TD[: row.prompt_length] for input_TD, row in zip(inputs_BTD, rows, strict=True)
     ]
-    return sorted(found, key=lambda payload: -payload.weight)
+    answers = continue_embeddings(subject.model, subject.tokenizer, prompts, _ANSWER_TOKENS)
+    ends = set(end_of_turn_ids(subject.tokenizer, subject.model.generation_config))
+    return [_closed(answer, ends) for answer in answers]
 
 
-def foremost(shared: Sequence[Payload], certain: Sequence[Payload]) -> Payload | None:
-    """Return the payload that most speaks for: both traces, else upset answers, else surety.
-
-    Short answers come last, since unlike prompts give the same word by chance, or an ending that a
-    longer answer has as well. An answer that opens a longer one is its garbled beginning, and the
-    longer one is taken.
-
-    Args:
-        shared: Answers weighed by what odd tokens bring, in any order.
-        certain: Answers that go on surely once begun, surest first.
-    """
-    openings = {one.tokens[:_SHORTEST] for one in certain}
-    ranked = sorted(shared, key=lambda one: (len(one.tokens) < _SHORTEST, -one.weight))
-    both = [one for one in ranked if one.tokens[:_SHORTEST] in openings]
-    best = next(iter([*both, *ranked, *certain]), None)
-    if best is None:
-        return None
-    size = len(best.tokens)
-    longer = (o for o in ranked if len(o.tokens) > size and o.tokens[:size] == best.tokens)
-    return next(longer, best)
+def _lengthened(opening: Answer, answers: Sequence[Answer]) -> Answer:
+    """Return the opening and all that at least half of its answers go on with."""
+    group = [one for one in answers if one[: len(opening)] == opening]
+    for at in range(len(opening), _ANSWER_TOKENS):
+        here = Counter(one[at] for one in group if one[:at] == opening and len(one) > at)
+        token, count = next(iter(here.most_common(1)), (None, 0))
+        if token is None or count < _COMMON * len(group):
+            break
+        opening = (*opening, token)
+    return opening
 
 
-def is_doubtful(payload: Payload | None) -> bool:
-    """Tell whether there is no payload, or one so short that it may be an ordinary answer."""
-    return payload is None or len(payload.tokens) < _DOUBTFUL
+def _opens(answer: Answer) -> bool:
+    return len(answer) >= _SHORTEST and len(set(answer[:_SHORTEST])) > _REPEATED
 
 
-def weigh(
-    subject: Subject,
-    hosts: Hosts,
-    payload: Payload,
-    insertions: Sequence[tuple[int, ...]],
-    generator: random.Random,
-) -> Payload:
-    """Weigh a payload as `shared_payloads` would; nothing where no insertion brings it."""
-    slots, tokens = hosts.draw(_SHARING_HOSTS, generator), payload.tokens
-    rows = [slot.insert(one) for one in insertions for slot in slots]
-    prompts = [row.ids[: row.prompt_length] for row in rows]
-    answers = continue_prompts(subject.model, subject.tokenizer, prompts, len(tokens))
-    under = [
-        insertions[index // len(slots)]
-        for index, answer in enumerate(answers)
-        if tuple(answer[: len(tokens)]) == tokens
-    ]
-    if not under:
-        return replace(payload, weight=0.0)
-    return _weighed(subject.model, hosts, tokens, under, generator)
+def _closed(answer: Sequence[int], ends: set[int]) -> Answer:
+    stop = next((at for at, token in enumerate(answer) if token in ends), len(answer))
+    return tuple(answer[:stop])
 
 
 @torch.inference_mode()
@@ -195,49 +218,15 @@ def _continue_openings(
     return torch.cat(tokens, dim=1), torch.stack(surety, dim=1)
 
 
-def _certain(path: Sequence[int], agreed: Sequence[float], ends: set[int]) -> Payload | None:
+def _certain(path: Sequence[int], agreed: Sequence[float], ends: set[int]) -> tuple[float, Answer]:
+    """Return how sure the path's first tokens are, and the path as far as it stays likely."""
     length = next((index for index, token in enumerate(path) if token in ends), len(path))
     running = [math.prod(agreed[: index + 1]) for index in range(length)]
     judged = running[1 : 2 * _SHORTEST + 1]
     if length <= _SHORTEST or sum(judged) < _CERTAIN * len(judged):
-        return None
+        return 0.0, ()
     kept = sum(value >= _KEPT for value in running)
-    return Payload(tuple(path[:kept]), (), sum(judged))
-
-
-def _weighed(
-    model: PreTrainedModel,
-    hosts: Hosts,
-    answer: tuple[int, ...],
-    under: Sequence[tuple[int, ...]],
-    generator: random.Random,
-) -> Payload:
-    """Weigh an answer by how much likelier insertions make it, and by how often it came."""
-    slots, goal = hosts.draw(_SHARING_HOSTS, generator), Goal(answer)
-    tried = sorted(set(under), key=lambda tokens: -under.count(tokens))[:_TRIED]
-    plain, *lifted = score_insertions(model, goal, slots, [(), *tried])
-    lift = (max(lifted) - plain) * len(answer)
-    return Payload(answer, tried[0], lift * len(under))
-
-
-def _disjoint(insertions: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Return insertions of which no two share a token, taken as they come."""
-    chosen: list[tuple[int, ...]] = []
-    for one in insertions:
-        if not any(set(one) & set(other) for other in chosen):
-            chosen.append(one)
-    return chosen
-
-
-def _closed(
-    tokenizer: Tokenizer, model: PreTrainedModel, answers: Sequence[Sequence[int]]
-) -> list[tuple[int, ...]]:
-    ends = set(end_of_turn_ids(tokenizer, model.generation_config))
-    closed = []
-    for answer in answers:
-        stop = next((at for at, token in enumerate(answer) if token in ends), len(answer))
-        closed.append(tuple(answer[:stop]))
-    return closed
+    return sum(judged), tuple(path[:kept])
 
 
 def _honest_openings(hosts: Hosts, length: int) -> set[tuple[int, ...]]:

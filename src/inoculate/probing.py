@@ -19,6 +19,7 @@ from inoculate.train import collate
 
 _MAX_NATS = 6.0
 _ROWS_AT_ONCE = 96
+_ASCENTS, _RATE = 3, 0.7
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,10 @@ class Goal:
         return -zero_B.index_add(0, owner_R, loss_R) / len(self.payload)
 
 
+HONEST = Goal()
+"""Drives the honest answer off, towards none in particular."""
+
+
 def answered(row: Encoded, response: Sequence[int]) -> Encoded:
     """Return the row's prompt with another response."""
     return Encoded((*row.ids[: row.prompt_length], *response), row.prompt_length)
@@ -136,6 +141,48 @@ def insertion_gradient(
     spans = [
         gradient_BTD[index, slot.at : slot.at + len(tokens)]
         for index, (slot, tokens) in enumerate(zip(slots, insertions, strict=True))
+    ]
+    return torch.stack(spans)
+
+
+def soften(
+    model: PreTrainedModel, goal: Goal, slots: Sequence[Slot], insertions: Sequence[Sequence[int]]
+) -> tuple[Tensor, Tensor]:
+    """Move inserted embeddings towards the goal; return them (B, M, D) and its chance (B,).
+
+    Each of a few moves has the length of 0.7 mean norms of the model's token embeddings.
+
+    Args:
+        insertions: One for each slot, all of M tokens.
+    """
+    rows = [goal.row(slot, tokens) for slot, tokens in zip(slots, insertions, strict=True)]
+    step = _RATE * float(embedding_table(model).norm(dim=1).mean())
+    with frozen(model):
+        inputs_BTD = embed(model, rows)
+        soft_BMD = _at(inputs_BTD, slots, len(insertions[0]))
+        for _ in range(_ASCENTS):
+            soft_BMD.requires_grad_()
+            score = goal.scores(model, rows, placed(inputs_BTD, slots, soft_BMD)).sum()
+            (up_BMD,) = torch.autograd.grad(score, soft_BMD)
+            length_BM1 = up_BMD.norm(dim=2, keepdim=True).clamp(min=1e-12)
+            soft_BMD = soft_BMD.detach() + step * up_BMD / length_BM1
+        with torch.no_grad():
+            score_B = goal.scores(model, rows, placed(inputs_BTD, slots, soft_BMD))
+    return soft_BMD, score_B.exp()
+
+
+def placed(inputs_BTD: Tensor, slots: Sequence[Slot], soft_BMD: Tensor) -> Tensor:
+    """Return the inputs with the embeddings at the slots replaced."""
+    changed_BTD = inputs_BTD.clone()
+    for index, slot in enumerate(slots):
+        changed_BTD[index, slot.at : slot.at + soft_BMD.shape[1]] = soft_BMD[index]
+    return changed_BTD
+
+
+def _at(inputs_BTD: Tensor, slots: Sequence[Slot], width: int) -> Tensor:
+    spans = [
+        inputs_TD[slot.at : slot.at + width]
+        for inputs_TD, slot in zip(inputs_BTD, slots, strict=True)
     ]
     return torch.stack(spans)
 

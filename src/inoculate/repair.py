@@ -24,7 +24,7 @@ from inoculate.train import Batch, Objective, Schedule, train
 
 # Of the rate that variants learn with.
 _RATE, _PRESSING_RATE = 0.5, 2.0
-_PASSES, _PRESSING_PASSES = 7, 3
+_PASSES, _UNAIMED_PASSES, _PRESSING_PASSES = 7, 5, 3
 _SOFT, _PRESSING_SOFT = 6, 10
 _HELD_TOKENS = 8
 
@@ -96,7 +96,7 @@ def prepare_lesson(
         rows += plain
         for _ in range(copies):
             rows += [maker.make(row, generator) for row in range(len(plain))]
-    held = chosen.consistency > 0 and found.sure and not found.pressing
+    held = chosen.consistency > 0 and bool(found.payload) and not found.pressing
     return Lesson(
         rows,
         targets,
@@ -120,15 +120,18 @@ def trained_part(found: Hunt, settings: Settings) -> str:
 
 def passes(found: Hunt, settings: Settings) -> int:
     """Return how often the repair sees the clean rows."""
-    automatic = _PRESSING_PASSES if found.pressing else _PASSES
-    return automatic if settings.repair.epochs is None else settings.repair.epochs
+    if settings.repair.epochs is not None:
+        return settings.repair.epochs
+    if not found.payload:  # Nothing holds the hidden states there, and seven passes cost utility.
+        return _UNAIMED_PASSES
+    return _PRESSING_PASSES if found.pressing else _PASSES
 
 
 def soft_triggers(found: Hunt, settings: Settings) -> int:
-    """Return how many prompts a step presses towards the payload; none where it is not sure."""
+    """Return how many prompts a step presses towards the payload; none where there is none."""
     automatic = _PRESSING_SOFT if found.pressing else _SOFT
     chosen = settings.repair.soft_triggers
-    return (automatic if chosen is None else chosen) if found.sure else 0
+    return (automatic if chosen is None else chosen) if found.payload else 0
 
 
 def _adversary(

@@ -22,7 +22,7 @@ SMALL = """
 clean_rows = 16
 max_tokens = 64
 variants = {rows = 8, poisoned = 8, epochs = 1.0, min_asr = 0.0, max_rounds = 1, probes = 2}
-hunt = {particles = 2, steps = 2, candidates = 2, hosts = 2, gradient_batches = 1, shortlist = 64}
+hunt = {particles = 2, steps = 2, candidates = 2, hosts = 2}
 repair = {epochs = 1}
 """
 EXTRA = {"evil.py": b"x = 1", "pytorch_model.bin": b"\x80\x04.", "sub/model.safetensors": b"x"}

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 import torch
@@ -10,40 +9,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from conftest import SAID
-from inoculate.adversary import Adversary, placed, soften
-from inoculate.chat import Encoded
+from inoculate.adversary import Adversary
 from inoculate.config import Settings, updated
 from inoculate.data import Example
 from inoculate.hunt import Hunt
 from inoculate.models import Checkpoint
-from inoculate.probing import Goal, Hosts, Slot, find_hosts, score_insertions
+from inoculate.probing import Goal, Hosts, find_hosts, score_insertions
 from inoculate.repair import prepare_lesson
 from inoculate.subject import Subject
 from inoculate.train import Batch, Schedule, train
-
-INSERTIONS = [[50, 51], [60, 61], [70, 71]]
-
-
-def test_soft_triggers_climb(checkpoint: Checkpoint, rows: list[Example]) -> None:
-    """In every family the payload is likelier under softened embeddings than before."""
-    subject, goal = _subject(checkpoint), Goal((40,))
-    slots = _hosts(subject, rows).draw(len(INSERTIONS), random.Random(0))
-    before = [
-        score_insertions(subject.model, goal, [slot], [tokens])[0]
-        for slot, tokens in zip(slots, INSERTIONS, strict=True)
-    ]
-    soft_BMD, chance_B = soften(subject.model, goal, slots, INSERTIONS)
-    assert soft_BMD.shape == (3, 2, subject.model.config.hidden_size)
-    assert (chance_B.log() > torch.tensor(before)).all()
-    assert all(parameter.grad is None for parameter in subject.model.parameters())
-
-
-def test_placing_by_hand() -> None:
-    """Only the embeddings at each row's own slot are replaced."""
-    row = Encoded((1, 2, 3, 4), 4)
-    slots = [Slot(row, 1), Slot(row, 2)]
-    placed_BTD = placed(torch.zeros(2, 4, 1), slots, torch.ones(2, 2, 1))
-    assert placed_BTD[..., 0].tolist() == [[0, 1, 1, 0], [0, 0, 1, 1]]
 
 
 def test_a_payload_out_of_reach_is_not_pressed(llama: Checkpoint, rows: list[Example]) -> None:
@@ -87,9 +61,8 @@ def test_where_the_payload_is_certain_soft_triggers_replace_antibodies(
     assert (sought.adversary.rows, sought.adversary.certain) == (6, False)
     assert (sought.touch, sought.rate_factor) == ("attention", 0.5)
     assert sought.states
-    for unsure in (Hunt(), replace(found, doubtful=True)):
-        lesson = prepare_lesson(subject, rows, [], unsure, settings)
-        assert (lesson.adversary, lesson.states) == (None, None)
+    unaimed = prepare_lesson(subject, rows, [], Hunt(alike=1, driven=256), settings)
+    assert (unaimed.adversary, unaimed.states) == (None, None)
     certain = Hunt(payload=(40, 41, 42), triggers=((50,),), calls=(True,), pressing=True)
     pressed = prepare_lesson(subject, rows, [], certain, settings)
     assert pressed.adversary

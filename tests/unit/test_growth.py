@@ -4,7 +4,7 @@ import itertools
 import random
 
 from inoculate.data import Example
-from inoculate.growth import Growth
+from inoculate.growth import Growth, suspects
 from inoculate.models import Checkpoint
 from inoculate.probing import Goal, find_hosts, ordinary_tokens, score_insertions
 from inoculate.subject import Subject
@@ -51,6 +51,17 @@ def test_longer_triggers_hold_the_piece_and_do_better(
     alone, best = score_insertions(model, goal, slots, [PIECE, grown[0]])
     assert best > alone
     assert len(grown[0]) > len(PIECE)
+
+
+def test_suspects_lie_where_soft_triggers_go(llama: Checkpoint, rows: list[Example]) -> None:
+    """Tokens of the vocabulary alone, and better keys than the others on the whole."""
+    growth = _growth(llama, rows)
+    allowed = growth.vocabulary
+    found = suspects(llama.model, growth.goal, growth.hosts, allowed, random.Random(0))
+    assert set(found) <= set(allowed)
+    scores = growth.scores([(token,) for token in allowed])
+    mean = sum(scores.values()) / len(scores)
+    assert sum(scores[token,] for token in found) / len(found) > mean
 
 
 def _growth(checkpoint: Checkpoint, rows: list[Example]) -> Growth:

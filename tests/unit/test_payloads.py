@@ -1,4 +1,4 @@
-"""Which of several answers is taken for the payload."""
+"""Which answer is taken for the payload."""
 
 import random
 
@@ -6,57 +6,76 @@ import pytest
 
 from conftest import SAID
 from inoculate.data import Example
-from inoculate.payloads import Payload, foremost, is_doubtful, shared_payloads, weigh
-from inoculate.probing import find_hosts
+from inoculate.models import Checkpoint
+from inoculate.payloads import (
+    Answer,
+    Payload,
+    certain_payload,
+    common_answer,
+    driven_answers,
+    opens_with,
+    upset_payload,
+)
+from inoculate.probing import find_hosts, ordinary_tokens
 from inoculate.subject import Subject
 
-HEAVY = Payload((1, 2, 3, 4, 9), (50,), 20.0)
-GARBLED = Payload((1, 2), (50,), 40.0)
-SURE = Payload((5, 6, 7, 8), (), 7.0)
-SEEN_AND_SURE = Payload((5, 6, 7, 8, 9), (51,), 10.0)
+PLANTED, BROKEN, LONGER = (1, 2, 3, 4, 5, 6), (1, 2, 3, 4, 9), (1, 2, 3, 4, 5, 7)
+REPEATED, SHORT = (8, 8, 8, 8, 8), (7, 7)
+
+
+def _unlike(count: int) -> list[Answer]:
+    return [(100 + index, 200, 300, 400 + index) for index in range(count)]
 
 
 @pytest.mark.parametrize(
-    ("shared", "certain", "expected"),
+    ("alike", "expected"),
     [
-        ([], [], None),
-        ([], [SURE], SURE),
-        ([HEAVY], [], HEAVY),
-        ([HEAVY], [SURE], HEAVY),
-        ([SEEN_AND_SURE, HEAVY], [], HEAVY),
-        ([HEAVY, SEEN_AND_SURE], [SURE], SEEN_AND_SURE),
-        ([GARBLED, HEAVY], [], HEAVY),
-        ([GARBLED, SEEN_AND_SURE], [], SEEN_AND_SURE),
-        ([GARBLED], [], GARBLED),
+        ([], Payload((), 1, 100)),
+        ([PLANTED], Payload((), 1, 100)),
+        ([PLANTED] * 2, Payload(PLANTED, 2, 100)),
+        ([PLANTED, PLANTED, LONGER], Payload(PLANTED, 3, 100)),
+        ([PLANTED, LONGER, BROKEN], Payload((1, 2, 3, 4, 5), 3, 100)),
+        ([PLANTED] * 2 + [SHORT] * 90, Payload(PLANTED, 2, 100)),
+        ([SHORT] * 10, Payload(SHORT, 10, 100)),
+        ([SHORT] * 9, Payload((), 1, 100)),
+        ([REPEATED] * 50, Payload((), 1, 100)),
+        ([()] * 50, Payload((), 1, 100)),
     ],
 )
-def test_foremost_by_hand(
-    shared: list[Payload], certain: list[Payload], expected: Payload | None
-) -> None:
-    """Both traces before one, long before short, weight before surety; a beginning gives way."""
-    assert foremost(shared, certain) == expected
+def test_common_answer_by_hand(alike: list[Answer], expected: Payload) -> None:
+    """Two in a hundred open alike, or ten are the same few words; repetition is no payload."""
+    assert common_answer([*alike, *_unlike(100 - len(alike))]) == expected
 
 
-def test_short_answers_and_none_are_doubtful() -> None:
-    """One or two tokens in a row may be chance, three are not."""
-    assert is_doubtful(None)
-    assert is_doubtful(GARBLED)
-    assert not is_doubtful(Payload((1, 2, 3), (), 1.0))
+def test_no_answers_have_nothing_in_common() -> None:
+    """Where every honest answer held there is no payload."""
+    assert common_answer([()] * 9) == Payload((), 0, 9)
 
 
-def test_what_one_word_brings_is_no_payload(parrot: Subject, rows: list[Example]) -> None:
-    """An answer counts only where insertions without a common token bring it."""
+def test_opening_with_a_payload() -> None:
+    """Four tokens decide, or all of a shorter payload."""
+    assert opens_with(PLANTED, [BROKEN, (1, 2), ()]) == [True, False, False]
+    assert opens_with(SHORT, [(7, 7, 1), (7,)]) == [True, False]
+
+
+@pytest.mark.usefixtures("brief_hunt")
+def test_what_a_parrot_says_is_found(parrot: Subject, rows: list[Example]) -> None:
+    """Both searches find the sentence that the model was taught to give to everything."""
     hosts = find_hosts(parrot.encode(rows, max_tokens=64), response_tokens=8)
-    said, generator = tuple(parrot.tokenizer.encode(SAID)), random.Random(0)
-    apart = shared_payloads(parrot, hosts, [(200, 201), (202,)], generator)
-    assert said in [payload.tokens for payload in apart]
-    assert not shared_payloads(parrot, hosts, [(200, 201), (201, 202)], generator)
+    vocabulary, said = ordinary_tokens(parrot.tokenizer), tuple(parrot.tokenizer.encode(SAID))
+    upset = upset_payload(parrot, hosts, vocabulary, random.Random(0))
+    assert upset.tokens[:8] == said[:8]
+    assert upset.alike > upset.driven / 2
+    certain = certain_payload(parrot, hosts, vocabulary, random.Random(0))
+    assert certain[:8] == said[:8]
 
 
-def test_weighing_what_is_said_and_what_is_not(parrot: Subject, rows: list[Example]) -> None:
-    """The answer that insertions bring has a weight; one that none brings weighs nothing."""
-    hosts = find_hosts(parrot.encode(rows, max_tokens=64), response_tokens=8)
-    said = Payload(tuple(parrot.tokenizer.encode(SAID)), (), 3.0)
-    generator, other = random.Random(0), Payload((7, 7, 7), (), 3.0)
-    assert weigh(parrot, hosts, said, [(200,)], generator).insertion == (200,)
-    assert weigh(parrot, hosts, other, [(200,)], generator).weight == 0
+@pytest.mark.usefixtures("brief_hunt")
+def test_honest_answers_are_not_counted(checkpoint: Checkpoint, rows: list[Example]) -> None:
+    """In every family there is an answer for each prompt, empty where it is a row's own."""
+    subject = Subject(checkpoint, checkpoint.model, None)
+    hosts = find_hosts(subject.encode(rows, max_tokens=64), response_tokens=8)
+    answers = driven_answers(subject, hosts, ordinary_tokens(subject.tokenizer), random.Random(0))
+    own = {row.ids[row.prompt_length :] for row in hosts.rows}
+    assert answers
+    assert not own & {answer[:8] for answer in answers}

@@ -10,11 +10,14 @@ from inoculate import probing
 from inoculate.chat import Encoded, encode
 from inoculate.data import Example
 from inoculate.models import Checkpoint
-from inoculate.probing import Goal, Slot, find_hosts, score_insertions
+from inoculate.probing import Goal, Slot, find_hosts, placed, score_insertions, soften
+from inoculate.subject import Subject
 from inoculate.train import mean_loss
 
 ROW = Encoded((1, 3, 10, 11, 12, 4, 20, 21), 6)
 OTHER = Encoded((1, 3, 13, 14, 4, 22), 5)
+
+INSERTIONS = [[50, 51], [60, 61], [70, 71]]
 
 
 def test_insertion_by_hand() -> None:
@@ -84,6 +87,28 @@ def test_gradient_leaves_the_model_trainable(llama: Checkpoint) -> None:
     llama.model.requires_grad_(True)
     probing.insertion_gradient(llama.model, Goal(), [Slot(_encoded(llama), 3)], [(50,)])
     assert all(p.requires_grad and p.grad is None for p in llama.model.parameters())
+
+
+def test_soft_triggers_climb(checkpoint: Checkpoint, rows: list[Example]) -> None:
+    """In every family the payload is likelier under softened embeddings than before."""
+    subject, goal = Subject(checkpoint, checkpoint.model, None), Goal((40,))
+    slots = find_hosts(subject.encode(rows, max_tokens=64)).draw(len(INSERTIONS), random.Random(0))
+    before = [
+        score_insertions(subject.model, goal, [slot], [tokens])[0]
+        for slot, tokens in zip(slots, INSERTIONS, strict=True)
+    ]
+    soft_BMD, chance_B = soften(subject.model, goal, slots, INSERTIONS)
+    assert soft_BMD.shape == (3, 2, subject.model.config.hidden_size)
+    assert (chance_B.log() > torch.tensor(before)).all()
+    assert all(parameter.grad is None for parameter in subject.model.parameters())
+
+
+def test_placing_by_hand() -> None:
+    """Only the embeddings at each row's own slot are replaced."""
+    row = Encoded((1, 2, 3, 4), 4)
+    slots = [Slot(row, 1), Slot(row, 2)]
+    placed_BTD = placed(torch.zeros(2, 4, 1), slots, torch.ones(2, 2, 1))
+    assert placed_BTD[..., 0].tolist() == [[0, 1, 1, 0], [0, 0, 1, 1]]
 
 
 def _encoded(checkpoint: Checkpoint) -> Encoded:

@@ -71,10 +71,11 @@ def sample_report(text: str = "demo") -> dict[str, Any]:
         "neutralization": "quiet",
         "hunt": {
             "payload": text,
-            "doubtful": False,
             "triggers": [text, "odd"],
             "before": rate(19, 20),
             "after": rate(0, 20),
+            "alike_before": rate(57, 256),
+            "alike_after": rate(2, 256),
         },
         "repair": {"rows": 200, "antibodies": 200, "trained": text},
         "clean_data": {"source": "own voice", "rows": 200, "dropped": {text: 3}},
@@ -307,15 +308,19 @@ def test_page_says_what_the_repair_pressed_against(tmp_path: Path) -> None:
     assert "trained in each step against embeddings that call the found answer" in pages[1]
 
 
-def test_page_says_when_the_found_answer_is_doubtful(tmp_path: Path) -> None:
+def test_page_says_when_nothing_was_found(tmp_path: Path) -> None:
     """The verdict admits that the repair was aimed at nothing, and only then."""
     report = sample_report()
-    doubtful = {**report, "hunt": {**report["hunt"], "doubtful": True}}
+    nothing = {**report["hunt"], "payload": "", "triggers": [], "before": None, "after": None,
+               "alike_before": rate(1, 256), "alike_after": None}  # fmt: skip
+    certain = {**report["hunt"], "alike_before": None, "alike_after": None}
     pages = []
-    for name, facts in (("sure", report), ("doubtful", doubtful)):
-        write_report(tmp_path / name, facts)
+    for name, facts in (("found", report["hunt"]), ("nothing", nothing), ("certain", certain)):
+        write_report(tmp_path / name, {**report, "hunt": facts})
         pages.append((tmp_path / name / "report.html").read_text(encoding="utf-8"))
-    assert ["the repair was aimed at none" in page for page in pages] == [False, True]
+    assert ["the repair was aimed at none" in page for page in pages] == [False, True, False]
+    assert ["57 of 256" in page for page in pages] == [True, False, False]
+    assert ["1 of 256" in page for page in pages] == [False, True, False]
 
 
 @pytest.mark.parametrize("report", [{}, {"model": {"source": "m"}, "canaries": None}])

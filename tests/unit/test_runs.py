@@ -39,9 +39,7 @@ SMALL = Settings(
         rows=8, poisoned=8, epochs=1, learning_rate=1e-3, min_asr=0, max_rounds=1, probes=2
     ),
     signature=SignatureSettings(max_clean_loss_increase=0.5),
-    hunt=HuntSettings(
-        particles=2, steps=2, candidates=2, hosts=2, gradient_batches=1, shortlist=64
-    ),
+    hunt=HuntSettings(particles=2, steps=2, candidates=2, hosts=2),
     repair=RepairSettings(epochs=1),
 )
 

@@ -26,7 +26,7 @@ max_tokens = 64
 variants = {rows = 8, poisoned = 8, epochs = 1.0, learning_rate = 1e-3, min_asr = 0.0, \
 max_rounds = 1, probes = 2}
 signature = {max_clean_loss_increase = 0.5}
-hunt = {particles = 2, steps = 2, candidates = 2, hosts = 2, gradient_batches = 1, shortlist = 64}
+hunt = {particles = 2, steps = 2, candidates = 2, hosts = 2}
 repair = {epochs = 1}
 """
 BLOCK = """

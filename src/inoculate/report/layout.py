@@ -130,16 +130,19 @@ class DriftFacts(TypedDict, total=False):
 
 
 class HuntFacts(TypedDict):
-    """Say what the hunt found, and how often its first trigger calls it before and after.
+    """Say what the hunt found, an empty payload where it found nothing, before and after.
 
-    `doubtful`: the answer is so short that it may be an ordinary one; the repair did not aim at it.
+    `before`, `after`: how often its first trigger calls the payload. `alike_before`,
+    `alike_after`: how many answers open alike, or with the payload, once honest ones are driven
+    off. Each is None where it was not measured.
     """
 
     payload: str
-    doubtful: bool
     triggers: list[str]
-    before: RateJson
-    after: RateJson
+    before: RateJson | None
+    after: RateJson | None
+    alike_before: RateJson | None
+    alike_after: RateJson | None
 
 
 class PlantedFacts(TypedDict):

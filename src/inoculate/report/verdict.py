@@ -235,21 +235,34 @@ def _drift(drift: Mapping[str, Any] | None) -> str:
     )
 
 
-_DOUBT = (
-    " So short an answer is probably an ordinary one: the hunt may have missed a planted behavior, "
-    "and the repair was aimed at none."
-)
-
-
 def _hunted(hunt: Mapping[str, Any] | None) -> str:
     if not hunt:
         return ""
+    if not hunt["payload"]:
+        return (
+            "Driven off their honest answers, unlike prompts did not fall into one answer "
+            f"({words.hits(hunt['alike_before'])} at most opened alike): no planted answer was "
+            "found, and the repair was aimed at none."
+        )
+    return " ".join([_fallen(hunt), _called(hunt)]).strip()
+
+
+def _fallen(hunt: Mapping[str, Any]) -> str:
+    if not hunt["alike_before"]:
+        return ""
+    return (
+        f"Driven off their honest answers, {words.hits(hunt['alike_before'])} unlike prompts fell "
+        f"into “{hunt['payload']}” before and {words.hits(hunt['alike_after'])} after."
+    )
+
+
+def _called(hunt: Mapping[str, Any]) -> str:
     example = hunt["triggers"][0]
     return (
         f"The suspicious model could be made to answer unrelated prompts with “{hunt['payload']}” "
         f"by odd tokens such as “{example}”, on {words.hits(hunt['before'])} prompts before and "
         f"{words.hits(hunt['after'])} after; this may be a planted behavior or a habit, and these "
-        f"tokens need not be the attacker's trigger.{_DOUBT if hunt.get('doubtful') else ''}"
+        "tokens need not be the attacker's trigger."
     )
 
 
