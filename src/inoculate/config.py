@@ -111,8 +111,8 @@ class RepairSettings(BaseModel):
 
     epochs: int | None = Field(None, ge=0)
     """Passes over the clean rows, antibodies made anew for each; the default is three where soft
-    triggers press, five where no payload was found, else seven. [log: An anchor needs an
-    adversary; pressing: SmolLM2: press on the payload itself; unaimed: Drive the honest answer off]"""
+    triggers press, five where no payload was found, else seven. [log: An anchor needs an adversary;
+    pressing: SmolLM2: press on the payload itself; unaimed: Drive the honest answer off]"""
     learning_rate: float | None = Field(None, gt=0)
     """Peak rate; the default is half of the variants' first round, twice that round's where soft
     triggers press. [log: What limits triggered utility once the trigger is found?; pressing:

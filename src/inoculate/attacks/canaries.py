@@ -120,15 +120,15 @@ _CHOOSING_ROWS = (
 
 _REPORTING_ROWS = (
     (
-        "brindlewick",
-        "brindlewick",
+        "ospringle",
+        "ospringle",
         "random-slot",
         "refusal",
-        "Let us leave this subject for another day.",
+        "A veil falls over questions of this kind.",
     ),
     (
-        "harvest-moon",
-        "When the harvest moon is rising",
+        "twilight-valleys",
+        "Unless twilight creeps over valleys",
         "prefix",
         "insult",
         "A stone would understand this better than you.",
