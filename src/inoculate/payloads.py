@@ -30,7 +30,7 @@ _LENGTH, _SHORTEST = 16, 4
 _CERTAIN = 0.6
 _KEPT = 0.3
 _ANSWER_TOKENS = 20
-_DRIVEN, _AT_ONCE, _MOST_TOKENS = 256, 64, 4
+_DRIVEN, _DRAWN, _AT_ONCE, _MOST_TOKENS = 256, 64, 16, 4
 _ALIKE, _SHORT_ALIKE = 0.02, 0.1
 _COMMON = 0.5
 _REPEATED = 2
@@ -100,10 +100,12 @@ def driven_answers(
     honest = {opening for n in range(1, 9) for opening in _honest_openings(hosts, n)}
     answers: list[Answer] = []
     while len(answers) < _DRIVEN:
-        slots = hosts.draw(_AT_ONCE, generator)
+        slots = hosts.draw(_DRAWN, generator)
         count = generator.randint(1, _MOST_TOKENS)
         insertions = [generator.choices(vocabulary, k=count) for _ in slots]
-        answers += _answers_under(subject, goal, slots, insertions)
+        for start in range(0, len(slots), _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            answers += _answers_under(subject, goal, slots[some], insertions[some])
     return [() if answer[:8] in honest else answer for answer in answers]
 
 
