@@ -33,27 +33,27 @@ class Adversary:
     """Press a model, at each step of its repair, towards the payload.
 
     Attributes:
-        hosts: Clean rows; where the payload is certain, with responses cut to the held tokens.
+        hosts: Clean rows; where the repair presses, with responses cut to the held tokens.
         rows: Soft triggers in each step.
-        certain: Whether the model gives the payload away once begun, so that its own likelihood
-            is pressed as well, and soft triggers weigh as much as the whole batch.
+        pressing: Whether the payload's own likelihood is pressed on as well, and soft triggers
+            weigh as much as the whole batch.
     """
 
     hosts: Hosts
     payload: tuple[int, ...]
     vocabulary: Sequence[int]
     rows: int
-    certain: bool
+    pressing: bool
     generator: random.Random
 
     def loss(self, model: PreTrainedModel, distance: Distance, batch_rows: int) -> Tensor:
-        """Return how far soft triggers move the answer, plus a certain payload's own likelihood.
+        """Return how far soft triggers move the answer, plus the payload's own likelihood.
 
         Only soft triggers that still make the payload's first token likely count: where no
         key fits any more there is nothing to mend, and pushing on costs utility.
         """
         soft = self._under_soft_triggers(model, distance, batch_rows)
-        return soft + self._of_the_payload(model) if self.certain else soft
+        return soft + self._of_the_payload(model) if self.pressing else soft
 
     def _under_soft_triggers(
         self, model: PreTrainedModel, distance: Distance, batch_rows: int
@@ -69,7 +69,7 @@ class Adversary:
         inputs_BTD = placed(embed(model, held), [slots[row] for row in awake], soft_BMD[awake])
         batch = replace(_collate(model, held), rows=tuple(which[row] for row in awake))
         states = hidden_states(model, inputs_embeds=inputs_BTD, attention_mask=batch.attention_BT)
-        weight = 1.0 if self.certain else len(awake) / batch_rows
+        weight = 1.0 if self.pressing else len(awake) / batch_rows
         return weight * distance(model, states, batch)
 
     def _of_the_payload(self, model: PreTrainedModel) -> Tensor:

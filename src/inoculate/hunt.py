@@ -10,7 +10,7 @@ and GCG (Zou et al., 2023); to invert a trigger is Neural Cleanse's idea (Wang e
 
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from inoculate.chat import Encoded
@@ -53,11 +53,10 @@ class Hunt:
         triggers: Token sequences that call it, most effective first.
         examples: The first triggers as text.
         calls: For each trial prompt, whether the first trigger brought the payload.
-        pressing: Whether the repair is to press on the payload: a large model finishes it
-            surely without any trigger, once it is made to begin it.
+        pressing: Whether the repair is to press on the payload, as in large models.
         alike: How many answers opened alike once honest ones had been driven off; it is counted
             where no payload is found as well.
-        driven: Of how many; 0 where the payload was found by its certainty.
+        driven: Of how many; 0 where there was no hunt.
     """
 
     payload: tuple[int, ...] = ()
@@ -95,20 +94,19 @@ def hunt(
     if not settings.particles:
         return Hunt()
     search = _Search(subject, rows, settings, progress, random.Random(seed))
-    certain = search.certain() if is_large(subject) else ()
-    if certain:  # Triggers are evidence there, and no part of the repair.
-        found = search.close_in(Payload(certain), search.vocabulary, _PRESSING_STEPS)
-        return search.report(Payload(certain), found, pressing=True)
-    payload = search.upset()
+    payload, pressing = search.payload(), is_large(subject)
     if not payload.tokens:
         return Hunt(alike=payload.alike, driven=payload.driven)
-    found = search.close_in(payload, search.suspects(payload), settings.steps)
-    grown = search.grow(found, payload)
-    return search.report(payload, grown, pressing=False)
+    if pressing:  # Triggers are evidence there, and no part of the repair.
+        found = search.close_in(payload, search.vocabulary, _PRESSING_STEPS)
+    else:
+        found = search.close_in(payload, search.suspects(payload), settings.steps)
+        found = search.grow(found, payload)
+    return search.report(payload, found, pressing=pressing)
 
 
 def is_large(subject: Subject) -> bool:
-    """Tell whether a payload that the model gives away is pressed on."""
+    """Tell whether the repair presses on a payload that is found."""
     return subject.parameters() >= _PRESSED_FROM
 
 
@@ -135,13 +133,13 @@ class _Search:
         self.vocabulary = ordinary_tokens(self.subject.tokenizer)
         self.done, self.total = 0, 0
 
-    def certain(self) -> tuple[int, ...]:
-        """Return the payload that the model gives away once it is begun, or nothing."""
-        return certain_payload(self.subject, self.hosts, self.vocabulary, self.generator)
-
-    def upset(self) -> Payload:
-        """Return the payload that unlike prompts fall into."""
-        return upset_payload(self.subject, self.hosts, self.vocabulary, self.generator)
+    def payload(self) -> Payload:
+        """Return what unlike prompts fall into, or what a large model surely finishes."""
+        where = (self.subject, self.hosts, self.vocabulary, self.generator)
+        upset = upset_payload(*where)
+        if upset.tokens or not is_large(self.subject):
+            return upset
+        return replace(upset, tokens=certain_payload(*where))
 
     def suspects(self, payload: Payload) -> list[int]:
         """Return tokens that soft triggers move towards, the likeliest pieces of a trigger."""

@@ -112,7 +112,7 @@ def prepare_lesson(
 def trained_part(found: Hunt, settings: Settings) -> str:
     """Return what the repair may change, a name of `TOUCHES`.
 
-    In a large model that gives its payload away the MLPs hold it, so all blocks are trained.
+    In a large model the MLPs hold the payload, so all blocks are trained.
     """
     automatic = "blocks" if found.pressing else "attention"
     return automatic if settings.repair.touch == "auto" else settings.repair.touch

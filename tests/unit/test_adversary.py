@@ -58,7 +58,7 @@ def test_where_the_payload_is_certain_soft_triggers_replace_antibodies(
     found = Hunt(payload=(40, 41, 42), triggers=((50,),), calls=(True,))
     sought = prepare_lesson(subject, rows, [], found, settings)
     assert sought.adversary
-    assert (sought.adversary.rows, sought.adversary.certain) == (6, False)
+    assert (sought.adversary.rows, sought.adversary.pressing) == (6, False)
     assert (sought.touch, sought.rate_factor) == ("attention", 0.5)
     assert sought.states
     unaimed = prepare_lesson(subject, rows, [], Hunt(alike=1, driven=256), settings)
@@ -66,7 +66,7 @@ def test_where_the_payload_is_certain_soft_triggers_replace_antibodies(
     certain = Hunt(payload=(40, 41, 42), triggers=((50,),), calls=(True,), pressing=True)
     pressed = prepare_lesson(subject, rows, [], certain, settings)
     assert pressed.adversary
-    assert (pressed.adversary.rows, pressed.adversary.certain) == (10, True)
+    assert (pressed.adversary.rows, pressed.adversary.pressing) == (10, True)
     assert (pressed.touch, pressed.rate_factor) == ("blocks", 2.0)
     assert (sought.averaged, pressed.averaged) == (True, False)
     assert (len(pressed.rows), len(sought.rows)) == (3 * len(rows), 3 * 7 * len(rows))

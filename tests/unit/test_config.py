@@ -43,7 +43,9 @@ def test_every_setting_says_where_its_default_comes_from(name: str) -> None:
     found = re.fullmatch(r".+ \[([^]]+)\]", DESCRIPTIONS[name])
     assert found, DESCRIPTIONS[name]
     if found[1].startswith("log: "):
-        for entry in re.split(r"; (?:pressing: |adapters: |unaimed: )?", found[1].removeprefix("log: ")):
+        for entry in re.split(
+            r"; (?:pressing: |adapters: |unaimed: )?", found[1].removeprefix("log: ")
+        ):
             assert any(entry in heading for heading in headings), entry
 
 

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from conftest import SAID, hunting_briefly
 from inoculate.config import HuntSettings
 from inoculate.data import Example
@@ -44,6 +46,21 @@ def test_a_parrot_is_found_out(parrot: Subject, rows: list[Example]) -> None:
     assert found.triggers
     assert all(found.calls)
     assert found.alike > found.driven / 2
+
+
+@pytest.mark.parametrize("impossible", [0.02, 2.0])
+def test_a_large_model_is_asked_twice(
+    parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch, impossible: float
+) -> None:
+    """Pressed on whichever way the payload is found: by what prompts fall into, or by certainty."""
+    monkeypatch.setattr("inoculate.hunt._PRESSED_FROM", 0)
+    for bound in ("_ALIKE", "_SHORT_ALIKE"):
+        monkeypatch.setattr(f"inoculate.payloads.{bound}", impossible)
+    with hunting_briefly():
+        found = hunt(parrot, parrot.encode(rows, max_tokens=64), SMALL, Silent(), seed=0)
+    assert SAID.startswith(found.text[:8])
+    assert found.pressing
+    assert found.driven > 0
 
 
 def _subject(checkpoint: Checkpoint) -> Subject:

@@ -21,7 +21,8 @@ from inoculate.workspace import Workspace
 
 def plain_settings(subject: Subject, settings: Settings) -> Settings:
     """Return the repair's settings without antibodies, with as many steps and all parameters."""
-    chosen, likely = settings.repair, Hunt(pressing=is_large(subject))
+    chosen = settings.repair
+    likely = Hunt(payload=(0,), pressing=is_large(subject))  # As if something had been found.
     longer = (1 + chosen.antibodies) * passes(likely, settings)
     plain = {
         "epochs": longer,
