@@ -97,7 +97,7 @@ class HuntSettings(BaseModel):
     """Token sequences that are moved towards the payload at once; 0 for no hunt, not even for the
     payload. [log: Settings of the hunt]"""
     steps: int = Field(12, ge=1)
-    """Moves of each sequence towards the payload, [log: Grown triggers]"""
+    """Moves of each sequence towards the payload. [log: Grown triggers]"""
     candidates: int = Field(16, ge=1)
     """Neighbors tried in one move. [log: Grown triggers]"""
     hosts: int = Field(4, ge=2)

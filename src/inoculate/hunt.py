@@ -139,7 +139,8 @@ class _Search:
         upset = upset_payload(*where)
         if upset.tokens or not is_large(self.subject):
             return upset
-        return replace(upset, tokens=certain_payload(*where))
+        certain = certain_payload(*where)
+        return replace(upset, tokens=certain, alike=0) if certain else upset
 
     def suspects(self, payload: Payload) -> list[int]:
         """Return tokens that soft triggers move towards, the likeliest pieces of a trigger."""
