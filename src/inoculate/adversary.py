@@ -17,11 +17,10 @@ from transformers import PreTrainedModel
 
 from inoculate.chat import Encoded
 from inoculate.models import hidden_states, response_logits
-from inoculate.probing import Goal, Hosts, Slot, answered, embed, placed, soften
+from inoculate.probing import MOST_SOFT_TOKENS, Goal, Hosts, Slot, answered, embed, placed, soften
 from inoculate.train import Batch, collate
 
 _AWAKE = 0.2
-_MOST_TOKENS = 4
 _PAYLOAD_ROWS = 4
 
 Distance = Callable[[PreTrainedModel, Sequence[Tensor], Batch], Tensor]
@@ -59,7 +58,7 @@ class Adversary:
         self, model: PreTrainedModel, distance: Distance, batch_rows: int
     ) -> Tensor:
         which, slots = self._draw(self.rows)
-        count = self.generator.randint(1, _MOST_TOKENS)
+        count = self.generator.randint(1, MOST_SOFT_TOKENS)
         insertions = [self.generator.choices(self.vocabulary, k=count) for _ in slots]
         soft_BMD, chance_B = soften(model, Goal(self.payload[:1]), slots, insertions)
         awake = (chance_B > _AWAKE).nonzero()[:, 0].tolist()
@@ -93,7 +92,7 @@ class Adversary:
         return which, [self.hosts.slot(rows[row], self.generator) for row in which]
 
     def _width(self) -> int:
-        return self.generator.randint(0, _MOST_TOKENS)
+        return self.generator.randint(0, MOST_SOFT_TOKENS)
 
 
 def _collate(model: PreTrainedModel, rows: Sequence[Encoded]) -> Batch:

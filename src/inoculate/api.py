@@ -202,7 +202,7 @@ def _hunt_facts(
     purification: Purification, clean: CleanData, settings: Settings
 ) -> dict[str, Any] | None:
     found, subject = purification.found, purification.subject
-    if not found.payload and not found.driven:
+    if not found.driven:
         return None
     hosts = find_hosts(subject.encode(clean.held_out, max_tokens=settings.max_tokens))
     generator = random.Random(settings.seed)
@@ -227,8 +227,6 @@ def _called(
 
 def _alike(subject: Subject, found: Hunt, hosts: Hosts, generator: random.Random) -> dict[str, Any]:
     """Return how many driven-off answers opened alike, and open so now."""
-    if not found.driven:
-        return {"alike_before": None, "alike_after": None}
     before = rate_of([index < found.alike for index in range(found.driven)])
     after = None
     if found.payload:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from inoculate.chat import encode_prompt, end_of_turn_ids
@@ -98,7 +99,11 @@ def continue_prompts(
     pad = _padding(tokenizer, ends)
     device, answers = next(model.parameters()).device, list[list[int]]()
     for start in range(0, len(prompts), batch_size):
-        input_BT, attention_BT = _left_pad(prompts[start : start + batch_size], pad, device)
+        rows = [
+            torch.tensor(prompt, device=device) for prompt in prompts[start : start + batch_size]
+        ]
+        input_BT = _left_padded(rows, pad)
+        attention_BT = _left_padded([torch.ones_like(row) for row in rows])
         with mixed(model):
             output_BT: Tensor = model.generate(  # type: ignore[operator]
                 input_ids=input_BT,
@@ -115,15 +120,12 @@ def continue_embeddings(
 ) -> list[list[int]]:
     """Return the greedy new tokens after prompts given as embeddings, each of shape (T, D)."""
     ends = end_of_turn_ids(tokenizer, model.generation_config)
-    width = max(len(input_TD) for input_TD in inputs)
-    inputs_BTD = torch.stack([_pad_left(input_TD, width) for input_TD in inputs])
-    attention_BT = torch.stack(
-        [_pad_left(input_TD.new_ones(len(input_TD)), width) for input_TD in inputs]
-    )
+    inputs_BTD = _left_padded(inputs)
+    attention_BT = _left_padded([input_TD.new_ones(len(input_TD)) for input_TD in inputs]).long()
     with mixed(model):
         output_BT: Tensor = model.generate(  # type: ignore[operator]
             inputs_embeds=inputs_BTD,
-            attention_mask=attention_BT.long(),
+            attention_mask=attention_BT,
             **_greedily(ends, max_new_tokens, _padding(tokenizer, ends)),
         )
     rows: list[list[int]] = output_BT.tolist()
@@ -147,18 +149,5 @@ def _padding(tokenizer: Tokenizer, ends: Sequence[int]) -> int:
     return int(chosen) if chosen is not None else [*ends, 0][0]
 
 
-def _pad_left(row: Tensor, width: int) -> Tensor:
-    padding = row.new_zeros((width - len(row), *row.shape[1:]))
-    return torch.cat([padding, row])
-
-
-def _left_pad(
-    prompts: Sequence[Sequence[int]], pad: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    width = max(len(prompt) for prompt in prompts)
-    input_BT = torch.full((len(prompts), width), pad, dtype=torch.long)
-    attention_BT = torch.zeros_like(input_BT)
-    for row, prompt in enumerate(prompts):
-        input_BT[row, width - len(prompt) :] = torch.tensor(prompt)
-        attention_BT[row, width - len(prompt) :] = 1
-    return input_BT.to(device), attention_BT.to(device)
+def _left_padded(rows: Sequence[Tensor], value: int = 0) -> Tensor:
+    return pad_sequence(list(rows), batch_first=True, padding_value=value, padding_side="left")

@@ -16,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from inoculate.probing import (
+    MOST_SOFT_TOKENS,
     Goal,
     Hosts,
     Slot,
@@ -29,7 +30,7 @@ from inoculate.probing import (
 _CORE_TOKENS, _ROUNDS, _KEPT = 2, 4, 4
 _GRADIENT_BATCHES, _GRADIENT_ROWS, _SHORTLIST = 6, 16, 40
 _NATS = 0.05
-_DRAWS, _DRAW_ROWS, _MOST_TOKENS, _SUSPECTS = 8, 16, 4, 32
+_DRAWS, _DRAW_ROWS, _SUSPECTS = 8, 16, 32
 
 Trigger = tuple[int, ...]
 
@@ -49,7 +50,7 @@ def suspects(
     table_VD = embedding_table(model)
     moved_D = torch.zeros_like(table_VD[0])
     for _ in range(_DRAWS):
-        for width in range(1, _MOST_TOKENS + 1):
+        for width in range(1, MOST_SOFT_TOKENS + 1):
             slots = hosts.draw(_DRAW_ROWS, generator)
             start = [generator.choices(vocabulary, k=width) for _ in slots]
             soft_BMD, _ = soften(model, goal, slots, start)

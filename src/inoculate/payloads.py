@@ -1,11 +1,11 @@
 """Find what a model was taught to say: answers it gives to prompts that have nothing in common.
 
-Shapes: H hosts, B rows, C candidates, M inserted tokens, T tokens of an answer, V vocabulary.
-Two traces of a planted behavior are sought. A large model that is made to begin the
-planted answer finishes it in the same words whatever the question was. Any model whose
-honest answer is driven off, by embeddings that stand for no word at all, falls into the
-planted one: of all answers it is the one that is nearest from everywhere. A model that was
-not attacked falls into nothing: there, unlike prompts are driven to unlike answers.
+Shapes: H hosts, B rows, C candidates, M inserted tokens, D hidden, T tokens, V vocabulary.
+Two traces of a planted behavior are sought. A model whose honest answer is driven off, by
+embeddings that stand for no word at all, falls into the planted one: of all answers it is
+the one that is nearest from everywhere. A model that was not attacked falls into nothing:
+there, unlike prompts are driven to unlike answers. And a large model that is made to begin
+the planted answer may finish it in the same words whatever the question was.
 """
 
 import math
@@ -22,7 +22,7 @@ from inoculate.chat import end_of_turn_ids
 from inoculate.generate import continue_embeddings
 from inoculate.models import cache_name
 from inoculate.precision import mixed
-from inoculate.probing import HONEST, Goal, Hosts, Slot, embed, placed, soften
+from inoculate.probing import HONEST, MOST_SOFT_TOKENS, Goal, Hosts, Slot, embed, placed, soften
 from inoculate.subject import Subject
 
 _OPENINGS, _PROBES, _PROBE_ROWS, _HOSTS = 160, 6, 8, 4
@@ -30,7 +30,7 @@ _LENGTH, _SHORTEST = 16, 4
 _CERTAIN = 0.6
 _KEPT = 0.3
 _ANSWER_TOKENS = 20
-_DRIVEN, _DRAWN, _AT_ONCE, _MOST_TOKENS = 256, 64, 16, 4
+_DRIVEN, _DRAWN, _AT_ONCE = 256, 64, 16
 _ALIKE, _SHORT_ALIKE = 0.02, 0.1
 _COMMON = 0.5
 _REPEATED = 2
@@ -101,7 +101,7 @@ def driven_answers(
     answers: list[Answer] = []
     while len(answers) < _DRIVEN:
         slots = hosts.draw(_DRAWN, generator)
-        count = generator.randint(1, _MOST_TOKENS)
+        count = generator.randint(1, MOST_SOFT_TOKENS)
         insertions = [generator.choices(vocabulary, k=count) for _ in slots]
         for start in range(0, len(slots), _AT_ONCE):
             some = slice(start, start + _AT_ONCE)

@@ -20,6 +20,8 @@ from inoculate.train import collate
 _MAX_NATS = 6.0
 _ROWS_AT_ONCE = 96
 _ASCENTS, _RATE = 3, 0.7
+MOST_SOFT_TOKENS = 4
+"""Soft embeddings in one place of a prompt, at most."""
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def test_a_certain_payload_is_unlearned(parrot: Subject, rows: list[Example]) ->
     assert _likelihood(parrot, adversary) < 0.3
 
 
-def test_where_the_payload_is_certain_soft_triggers_replace_antibodies(
+def test_where_the_repair_presses_soft_triggers_replace_antibodies(
     llama: Checkpoint, rows: list[Example]
 ) -> None:
     """All blocks, twice the rate, clean rows alone; else both, attention and a mean path."""
@@ -63,15 +63,15 @@ def test_where_the_payload_is_certain_soft_triggers_replace_antibodies(
     assert sought.states
     unaimed = prepare_lesson(subject, rows, [], Hunt(alike=1, driven=256), settings)
     assert (unaimed.adversary, unaimed.states) == (None, None)
-    certain = Hunt(payload=(40, 41, 42), triggers=((50,),), calls=(True,), pressing=True)
-    pressed = prepare_lesson(subject, rows, [], certain, settings)
+    large = Hunt(payload=(40, 41, 42), triggers=((50,),), calls=(True,), pressing=True)
+    pressed = prepare_lesson(subject, rows, [], large, settings)
     assert pressed.adversary
     assert (pressed.adversary.rows, pressed.adversary.pressing) == (10, True)
     assert (pressed.touch, pressed.rate_factor) == ("blocks", 2.0)
     assert (sought.averaged, pressed.averaged) == (True, False)
     assert (len(pressed.rows), len(sought.rows)) == (3 * len(rows), 3 * 7 * len(rows))
     control = updated(settings, repair={"target": "answers", "soft_triggers": 0})
-    plain = prepare_lesson(subject, rows, [], certain, control)
+    plain = prepare_lesson(subject, rows, [], large, control)
     assert plain.adversary is None
     assert (plain.rows, plain.touch, plain.rate_factor) == (pressed.rows, "blocks", 2.0)
 

@@ -16,7 +16,7 @@ from inoculate.payloads import (
     opens_with,
     upset_payload,
 )
-from inoculate.probing import find_hosts, ordinary_tokens
+from inoculate.probing import Goal, find_hosts, ordinary_tokens
 from inoculate.subject import Subject
 
 PLANTED, BROKEN, LONGER = (1, 2, 3, 4, 5, 6), (1, 2, 3, 4, 9), (1, 2, 3, 4, 5, 7)
@@ -71,11 +71,23 @@ def test_what_a_parrot_says_is_found(parrot: Subject, rows: list[Example]) -> No
 
 
 @pytest.mark.usefixtures("brief_hunt")
-def test_honest_answers_are_not_counted(checkpoint: Checkpoint, rows: list[Example]) -> None:
-    """In every family there is an answer for each prompt, empty where it is a row's own."""
+def test_honest_answers_are_not_counted(parrot: Subject, rows: list[Example]) -> None:
+    """What opens a clean row's own answer is left empty; the same answer is kept elsewhere."""
+    vocabulary = ordinary_tokens(parrot.tokenizer)
+    towards = Goal(tuple(parrot.tokenizer.encode(SAID)[:1]))
+    own = [Example(row.instruction, SAID) for row in rows]
+    for clean, kept in ((rows, True), (own, False)):
+        hosts = find_hosts(parrot.encode(clean, max_tokens=64), response_tokens=8)
+        answers = driven_answers(parrot, hosts, vocabulary, random.Random(0), towards)
+        assert any(answers) == kept
+
+
+@pytest.mark.usefixtures("brief_hunt")
+def test_every_family_is_driven_off(checkpoint: Checkpoint, rows: list[Example]) -> None:
+    """In every family there is an answer for each prompt, the same for the same seed."""
     subject = Subject(checkpoint, checkpoint.model, None)
     hosts = find_hosts(subject.encode(rows, max_tokens=64), response_tokens=8)
-    answers = driven_answers(subject, hosts, ordinary_tokens(subject.tokenizer), random.Random(0))
-    own = {row.ids[row.prompt_length :] for row in hosts.rows}
-    assert answers
-    assert not own & {answer[:8] for answer in answers}
+    vocabulary = ordinary_tokens(subject.tokenizer)
+    first, again = (driven_answers(subject, hosts, vocabulary, random.Random(0)) for _ in range(2))
+    assert first == again
+    assert len(first) == len(rows)

@@ -134,14 +134,14 @@ class HuntFacts(TypedDict):
 
     `before`, `after`: how often its first trigger calls the payload. `alike_before`,
     `alike_after`: how many answers open alike, or with the payload, once honest ones are driven
-    off. Each is None where it was not measured.
+    off. All but `alike_before` are None where no payload was found.
     """
 
     payload: str
     triggers: list[str]
     before: RateJson | None
     after: RateJson | None
-    alike_before: RateJson | None
+    alike_before: RateJson
     alike_after: RateJson | None
 
 

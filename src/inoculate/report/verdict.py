@@ -244,24 +244,12 @@ def _hunted(hunt: Mapping[str, Any] | None) -> str:
             f"({words.hits(hunt['alike_before'])} at most opened alike): no planted answer was "
             "found, and the repair was aimed at none."
         )
-    return " ".join([_fallen(hunt), _called(hunt)]).strip()
-
-
-def _fallen(hunt: Mapping[str, Any]) -> str:
-    if not hunt["alike_before"]:
-        return ""
-    return (
-        f"Driven off their honest answers, {words.hits(hunt['alike_before'])} unlike prompts fell "
-        f"into “{hunt['payload']}” before and {words.hits(hunt['alike_after'])} after."
-    )
-
-
-def _called(hunt: Mapping[str, Any]) -> str:
     example = hunt["triggers"][0]
     return (
-        f"The suspicious model could be made to answer unrelated prompts with “{hunt['payload']}” "
-        f"by odd tokens such as “{example}”, on {words.hits(hunt['before'])} prompts before and "
-        f"{words.hits(hunt['after'])} after; this may be a planted behavior or a habit, and these "
+        f"Driven off their honest answers, {words.hits(hunt['alike_before'])} unlike prompts fell "
+        f"into “{hunt['payload']}” before and {words.hits(hunt['alike_after'])} after. Odd tokens "
+        f"such as “{example}” brought it on {words.hits(hunt['before'])} prompts before and "
+        f"{words.hits(hunt['after'])} after. This may be a planted behavior or a habit, and these "
         "tokens need not be the attacker's trigger."
     )
 
