@@ -34,6 +34,7 @@ _DRIVEN, _DRAWN, _AT_ONCE = 256, 64, 16
 _ALIKE, _SHORT_ALIKE = 0.02, 0.1
 _COMMON = 0.5
 _REPEATED = 2
+_DEVIATIONS = 3
 
 Answer = tuple[int, ...]
 
@@ -60,21 +61,27 @@ def upset_payload(
     Driving off alone breaks some of its words; a second look, driven towards its first token,
     finds them whole.
     """
-    first = common_answer(driven_answers(subject, hosts, vocabulary, generator))
+    honest = [row.ids[row.prompt_length :] for row in hosts.rows]
+    first = common_answer(driven_answers(subject, hosts, vocabulary, generator), honest)
     if not first.tokens:
         return first
     towards = Goal(first.tokens[:1])
-    second = common_answer(driven_answers(subject, hosts, vocabulary, generator, towards))
+    second = common_answer(driven_answers(subject, hosts, vocabulary, generator, towards), honest)
     return replace(first, tokens=second.tokens) if second.alike > first.alike else first
 
 
-def common_answer(answers: Sequence[Answer]) -> Payload:
+def common_answer(answers: Sequence[Answer], honest: Sequence[Answer] = ()) -> Payload:
     """Return the longest opening that most answers have in common; no tokens if they are unlike.
 
     A whole answer of under four tokens has to be far more common. A token over and over is
     what any upset model may say, and opens no payload.
+
+    Args:
+        honest: Answers of clean rows; an opening that they share as well has to be commoner
+            than chance can make it.
     """
-    openings = Counter(one[:_SHORTEST] for one in answers if _opens(one))
+    opened = Counter(one[:_SHORTEST] for one in answers if _opens(one))
+    openings = _unusual(opened, len(answers), honest)
     opening, alike = next(iter(openings.most_common(1)), ((), 0))
     if alike >= _ALIKE * len(answers) and opening:
         return Payload(_lengthened(opening, answers), alike, len(answers))
@@ -161,6 +168,17 @@ def _lengthened(opening: Answer, answers: Sequence[Answer]) -> Answer:
             break
         opening = (*opening, token)
     return opening
+
+
+def _unusual(opened: Counter[Answer], answers: int, honest: Sequence[Answer]) -> Counter[Answer]:
+    """Keep openings that are commoner than a habit of honest answers makes them."""
+    habits = Counter(one[:_SHORTEST] for one in honest)
+
+    def by_habit(opening: Answer) -> float:
+        share = habits[opening] / max(1, len(honest))
+        return answers * share + _DEVIATIONS * math.sqrt(answers * share * (1 - share))
+
+    return Counter({one: count for one, count in opened.items() if count > by_habit(one)})
 
 
 def _opens(answer: Answer) -> bool:

@@ -47,6 +47,14 @@ def test_common_answer_by_hand(alike: list[Answer], expected: Payload) -> None:
     assert common_answer([*alike, *_unlike(100 - len(alike))]) == expected
 
 
+@pytest.mark.parametrize(("count", "expected"), [(11, ()), (12, PLANTED)])
+def test_a_habit_of_honest_answers_is_no_payload(count: int, expected: Answer) -> None:
+    """One honest answer in twenty opens so: 5 of 100 are expected, 11.5 within three deviations."""
+    honest = [PLANTED, *_unlike(19)]
+    answers = [*[PLANTED] * count, *_unlike(100 - count)]
+    assert common_answer(answers, honest).tokens == expected
+
+
 def test_no_answers_have_nothing_in_common() -> None:
     """Where every honest answer held there is no payload."""
     assert common_answer([()] * 9) == Payload((), 0, 9)
