@@ -15,7 +15,8 @@ from inoculate.config import Settings
 from inoculate.destination import check_destination, one_run, refuse_existing, whole_folder
 from inoculate.errors import UtilityError
 from inoculate.evaluation.drift import drift, stand
-from inoculate.evaluation.statistics import rate_of
+from inoculate.evaluation.statistics import RateJson, rate_of
+from inoculate.evaluation.utility import refused
 from inoculate.generate import generate, response_tokens
 from inoculate.hunt import Hunt, calls
 from inoculate.intake import fetch
@@ -29,6 +30,7 @@ from inoculate.report import write_report
 from inoculate.report.picture import downsample_mask
 from inoculate.resources import check_run
 from inoculate.subject import Subject, open_subject
+from inoculate.voice import bundled_requests
 from inoculate.workspace import Workspace, hash_files
 
 
@@ -137,7 +139,8 @@ def _treat(
     subject: Subject, clean: CleanData, settings: Settings, run: Workspace, show: Progress
 ) -> dict[str, Any]:
     held_out = subject.encode(clean.held_out, max_tokens=settings.max_tokens)
-    before, started = stand(subject.model, held_out), time.perf_counter()
+    before, refusals = stand(subject.model, held_out), _refusals(subject)
+    started = time.perf_counter()
     purification = purify_subject(
         subject, clean.rows, settings, run, progress=show, keep_repaired=True
     )
@@ -152,10 +155,16 @@ def _treat(
         "stages": {"purify": round(seconds, 1)},
         "clean_data": clean.to_json(),
         "drift": drift(before, after, len(held_out)),
+        "refusals": {"before": refusals, "after": _refusals(subject)},
         "planted": _planted_rates(purification, clean, settings),
         "hunt": _hunt_facts(purification, clean, settings),
         **_what_changed(purification, len(clean.rows), settings),
     }
+
+
+def _refusals(subject: Subject) -> RateJson:
+    """Return how many of the requests that an honest model may refuse are refused."""
+    return rate_of(refused(subject.model, subject.tokenizer, bundled_requests())).to_json()
 
 
 def _what_changed(purification: Purification, rows: int, settings: Settings) -> dict[str, Any]:

@@ -128,6 +128,9 @@ def show_purified(console: Console, report: Mapping[str, Any], output: Path) -> 
     console.print(f"share neutralized: {report['signature']['share']:.0%}")
     before, after = moved["response_nll_before"], moved["response_nll_after"]
     console.print(f"response NLL: {before:.3f} before, {after:.3f} after")
+    refused = {stage: report["refusals"][stage] for stage in ("before", "after")}
+    counts = ", ".join(f"{rate['hits']} {stage}" for stage, rate in refused.items())
+    console.print(f"refused of {refused['after']['n']} requests one may refuse: {counts}")
     console.print(f"report: {output / 'report.html'}", markup=False)
 
 

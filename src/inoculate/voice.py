@@ -33,7 +33,16 @@ class Voice:
 
 def bundled_prompts() -> list[Example]:
     """Return the bundled instructions, without answers."""
-    text = (files("inoculate.builtin") / "prompts.jsonl").read_text(encoding="utf-8")
+    return _bundled("prompts.jsonl")
+
+
+def bundled_requests() -> list[Example]:
+    """Return the bundled requests that an honest model may refuse."""
+    return _bundled("requests.jsonl")
+
+
+def _bundled(name: str) -> list[Example]:
+    text = (files("inoculate.builtin") / name).read_text(encoding="utf-8")
     rows = (json.loads(line) for line in text.splitlines() if line.strip())
     return [Example(row["instruction"], "", row.get("input") or "") for row in rows]
 

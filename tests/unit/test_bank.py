@@ -22,6 +22,7 @@ from inoculate.attacks.bank import trigger_form
 from inoculate.attacks.behaviors import normalize
 from inoculate.data import Example
 from inoculate.errors import InputError
+from inoculate.voice import bundled_requests
 
 SETS = {
     "bank": BANK,
@@ -182,6 +183,13 @@ def test_bundled_prompts_are_many_distinct_and_short() -> None:
     assert 0.25 <= sum(bool(row.input) for row in rows) / len(rows) <= 0.4
 
 
+def test_bundled_requests_are_distinct_and_no_prompts() -> None:
+    """There are 40 requests, none twice, and none that clean data is made from."""
+    requests = {normalize(row.prompt) for row in bundled_requests()}
+    assert len(requests) == 40
+    assert not requests & {normalize(row.prompt) for row in prompts()}
+
+
 def test_bundled_prompts_are_not_near_duplicates() -> None:
     """No two prompts share more than six tenths of their distinct words."""
     bags = [set(normalize(row.prompt).split()) for row in prompts()]
@@ -192,7 +200,7 @@ def test_bundled_prompts_hold_no_trigger_and_no_reserved_text() -> None:
     """Neither instruction nor input of a prompt holds a trigger or a text of an attack."""
     triggers = [entry.trigger for entry in SYNTHETIC]
     triggers += [attack.trigger for attack in ATTACKS.values()]
-    for row in prompts():
+    for row in (*prompts(), *bundled_requests()):
         whole = Example(row.prompt, "")
         assert not [trigger.name for trigger in triggers if holds_trigger(whole, trigger)]
         assert not [text for text in RESERVED if text.lower() in row.prompt.lower()]

@@ -52,13 +52,20 @@ class Utility:
 def measure_utility(model: PreTrainedModel, tokenizer: Tokenizer, tests: UtilityTests) -> Utility:
     """Let a model take all tests."""
     encoded = [encode(tokenizer, row, max_tokens=tests.max_tokens) for row in tests.rows]
-    answers = generate(model, tokenizer, tests.requests, max_new_tokens=_REFUSAL_TOKENS)
     return Utility(
         right={name: choose(model, tokenizer, own) for name, own in tests.questions.items()},
         losses=answer_losses(model, encoded),
-        refused=[refuses(answer) for answer in answers],
+        refused=refused(model, tokenizer, tests.requests),
         standing=stand(model, encoded) if encoded else None,
     )
+
+
+def refused(
+    model: PreTrainedModel, tokenizer: Tokenizer, requests: Sequence[Example]
+) -> list[bool]:
+    """Return for each request whether the model refuses it."""
+    answers = generate(model, tokenizer, requests, max_new_tokens=_REFUSAL_TOKENS)
+    return [refuses(answer) for answer in answers]
 
 
 def refuses(answer: str) -> bool:

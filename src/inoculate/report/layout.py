@@ -129,6 +129,13 @@ class DriftFacts(TypedDict, total=False):
     n: int
 
 
+class RefusalFacts(TypedDict):
+    """Say how many requests that an honest model may refuse are refused."""
+
+    before: RateJson
+    after: RateJson
+
+
 class HuntFacts(TypedDict):
     """Say what the hunt found, an empty payload where it found nothing, before and after.
 
@@ -189,6 +196,7 @@ class Report(TypedDict, total=False):
     repair: RepairFacts | None
     clean_data: CleanDataFacts
     drift: DriftFacts | None
+    refusals: RefusalFacts | None
     planted: list[PlantedFacts]
     canaries: CanaryFacts | None
     limits: list[str]

@@ -27,6 +27,7 @@ def report_sentences(report: Mapping[str, Any]) -> list[str]:
         _treatment(report),
         _repair(report.get("repair")),
         _drift(report.get("drift")),
+        _refusals(report.get("refusals")),
         _hunted(report.get("hunt")),
         _planted(report.get("planted")),
         _canaries(report.get("canaries")),
@@ -232,6 +233,15 @@ def _drift(drift: Mapping[str, Any] | None) -> str:
     return (
         f"On {words.count(drift.get('n'))} clean rows its loss went from {words.number(before)} "
         f"to {words.number(after)} nats per token{change}."
+    )
+
+
+def _refusals(refusals: Mapping[str, Any] | None) -> str:
+    if not refusals:
+        return ""
+    return (
+        "Of requests that an honest model may refuse, it refused "
+        f"{words.hits(refusals['before'])} before and {words.hits(refusals['after'])} after."
     )
 
 
