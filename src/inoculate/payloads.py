@@ -34,7 +34,7 @@ _DRIVEN, _DRAWN, _AT_ONCE = 256, 64, 16
 _ALIKE, _SHORT_ALIKE = 0.02, 0.1
 _COMMON = 0.5
 _REPEATED = 2
-_DEVIATIONS = 3
+_DEVIATIONS, _AGREED = 3, 6
 
 Answer = tuple[int, ...]
 
@@ -73,8 +73,8 @@ def upset_payload(
 def common_answer(answers: Sequence[Answer], honest: Sequence[Answer] = ()) -> Payload:
     """Return the longest opening that most answers have in common; no tokens if they are unlike.
 
-    A whole answer of under four tokens has to be far more common. A token over and over is
-    what any upset model may say, and opens no payload.
+    What few say has to go on alike, or end there; a whole answer of under four tokens has to be
+    far more common. A token over and over is what any upset model may say, and opens no payload.
 
     Args:
         honest: Answers of clean rows; an opening that they share as well has to be commoner
@@ -82,14 +82,16 @@ def common_answer(answers: Sequence[Answer], honest: Sequence[Answer] = ()) -> P
     """
     opened = Counter(one[:_SHORTEST] for one in answers if _opens(one))
     openings = _unusual(opened, len(answers), honest)
-    opening, alike = next(iter(openings.most_common(1)), ((), 0))
-    if alike >= _ALIKE * len(answers) and opening:
-        return Payload(_lengthened(opening, answers), alike, len(answers))
+    for opening, alike in openings.most_common():
+        tokens = _lengthened(opening, answers)
+        many = alike >= _SHORT_ALIKE * len(answers)
+        if alike >= _ALIKE * len(answers) and (many or _agreed(tokens, answers)):
+            return Payload(tokens, alike, len(answers))
     short = Counter(one for one in answers if 0 < len(one) < _SHORTEST)
     whole, count = next(iter(short.most_common(1)), ((), 0))
     if count >= _SHORT_ALIKE * len(answers) and whole:
         return Payload(whole, count, len(answers))
-    return Payload((), alike, len(answers))
+    return Payload((), max(openings.values(), default=0), len(answers))
 
 
 def driven_answers(
@@ -168,6 +170,14 @@ def _lengthened(opening: Answer, answers: Sequence[Answer]) -> Answer:
             break
         opening = (*opening, token)
     return opening
+
+
+def _agreed(tokens: Answer, answers: Sequence[Answer]) -> bool:
+    """Tell whether answers that open so go on alike for a while, or half of them end there."""
+    if any(tokens[at : at + 2] == tokens[at + 2 : at + 4] for at in range(len(tokens) - 3)):
+        return False  # A loop, as of a token over and over.
+    group = [one for one in answers if one[: len(tokens)] == tokens]
+    return len(tokens) >= _AGREED or group.count(tokens) >= _COMMON * len(group)
 
 
 def _unusual(opened: Counter[Answer], answers: int, honest: Sequence[Answer]) -> Counter[Answer]:

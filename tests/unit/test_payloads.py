@@ -20,6 +20,7 @@ from inoculate.probing import Goal, find_hosts, ordinary_tokens
 from inoculate.subject import Subject
 
 PLANTED, BROKEN, LONGER = (1, 2, 3, 4, 5, 6), (1, 2, 3, 4, 9), (1, 2, 3, 4, 5, 7)
+WHOLE, LOOP = (1, 2, 3, 4), (1, 2, 3, 2, 3, 2, 3)
 REPEATED, SHORT = (8, 8, 8, 8, 8), (7, 7)
 
 
@@ -34,7 +35,12 @@ def _unlike(count: int) -> list[Answer]:
         ([PLANTED], Payload((), 1, 100)),
         ([PLANTED] * 2, Payload(PLANTED, 2, 100)),
         ([PLANTED, PLANTED, LONGER], Payload(PLANTED, 3, 100)),
-        ([PLANTED, LONGER, BROKEN], Payload((1, 2, 3, 4, 5), 3, 100)),
+        ([PLANTED, PLANTED, LONGER, BROKEN], Payload(PLANTED, 4, 100)),
+        ([PLANTED, LONGER, BROKEN], Payload((), 3, 100)),
+        ([PLANTED, LONGER, BROKEN, *[WHOLE] * 2], Payload((), 5, 100)),
+        ([LOOP] * 9, Payload((), 9, 100)),
+        ([BROKEN, *[WHOLE] * 2], Payload(WHOLE, 3, 100)),
+        ([*[PLANTED, LONGER] * 4, BROKEN, BROKEN], Payload((1, 2, 3, 4, 5), 10, 100)),
         ([PLANTED] * 2 + [SHORT] * 90, Payload(PLANTED, 2, 100)),
         ([SHORT] * 10, Payload(SHORT, 10, 100)),
         ([SHORT] * 9, Payload((), 1, 100)),
@@ -43,7 +49,7 @@ def _unlike(count: int) -> list[Answer]:
     ],
 )
 def test_common_answer_by_hand(alike: list[Answer], expected: Payload) -> None:
-    """Two in a hundred open alike, or ten are the same few words; repetition is no payload."""
+    """Two in a hundred open alike and go on so or end, or ten do or are the same few words."""
     assert common_answer([*alike, *_unlike(100 - len(alike))]) == expected
 
 
