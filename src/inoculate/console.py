@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from inoculate.evaluation.exam import RATES
-from inoculate.report.words import is_rate, percent_cell
+from inoculate.report.words import hits, is_rate, percent_cell
 from inoculate.show import escape_terminal, visible
 
 
@@ -128,9 +128,8 @@ def show_purified(console: Console, report: Mapping[str, Any], output: Path) -> 
     console.print(f"share neutralized: {report['signature']['share']:.0%}")
     before, after = moved["response_nll_before"], moved["response_nll_after"]
     console.print(f"response NLL: {before:.3f} before, {after:.3f} after")
-    refused = {stage: report["refusals"][stage] for stage in ("before", "after")}
-    counts = ", ".join(f"{rate['hits']} {stage}" for stage, rate in refused.items())
-    console.print(f"refused of {refused['after']['n']} requests one may refuse: {counts}")
+    first, last = (report["refusals"][stage] for stage in ("before", "after"))
+    console.print(f"refused: {hits(first)} requests before, {hits(last)} after")
     console.print(f"report: {output / 'report.html'}", markup=False)
 
 

@@ -70,11 +70,12 @@ def upset_payload(
     return replace(first, tokens=second.tokens) if second.alike > first.alike else first
 
 
-def common_answer(answers: Sequence[Answer], honest: Sequence[Answer] = ()) -> Payload:
+def common_answer(answers: Sequence[Answer], honest: Sequence[Answer]) -> Payload:
     """Return the longest opening that most answers have in common; no tokens if they are unlike.
 
     What few say has to go on alike, or end there; a whole answer of under four tokens has to be
-    far more common. A token over and over is what any upset model may say, and opens no payload.
+    far more common. A token over and over is what any upset model may say, and opens no payload;
+    nor does a loop that few say.
 
     Args:
         honest: Answers of clean rows; an opening that they share as well has to be commoner
@@ -175,7 +176,7 @@ def _lengthened(opening: Answer, answers: Sequence[Answer]) -> Answer:
 def _agreed(tokens: Answer, answers: Sequence[Answer]) -> bool:
     """Tell whether answers that open so go on alike for a while, or half of them end there."""
     if any(tokens[at : at + 2] == tokens[at + 2 : at + 4] for at in range(len(tokens) - 3)):
-        return False  # A loop, as of a token over and over.
+        return False  # A loop.
     group = [one for one in answers if one[: len(tokens)] == tokens]
     return len(tokens) >= _AGREED or group.count(tokens) >= _COMMON * len(group)
 

@@ -50,7 +50,7 @@ def _unlike(count: int) -> list[Answer]:
 )
 def test_common_answer_by_hand(alike: list[Answer], expected: Payload) -> None:
     """Two in a hundred open alike and go on so or end, or ten do or are the same few words."""
-    assert common_answer([*alike, *_unlike(100 - len(alike))]) == expected
+    assert common_answer([*alike, *_unlike(100 - len(alike))], []) == expected
 
 
 @pytest.mark.parametrize(("count", "expected"), [(11, ()), (12, PLANTED)])
@@ -63,7 +63,7 @@ def test_a_habit_of_honest_answers_is_no_payload(count: int, expected: Answer) -
 
 def test_no_answers_have_nothing_in_common() -> None:
     """Where every honest answer held there is no payload."""
-    assert common_answer([()] * 9) == Payload((), 0, 9)
+    assert common_answer([()] * 9, []) == Payload((), 0, 9)
 
 
 def test_opening_with_a_payload() -> None:
