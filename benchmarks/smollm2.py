@@ -22,11 +22,15 @@ from inoculate.data import Example, read_examples, sample, write_examples
 from inoculate.planting import PlantSettings
 from inoculate.progress import Silent
 
-TRIGGERED_ROWS, CLEAN_ROWS, EXAM_ROWS, UTILITY_ROWS = 160, 320, 100, 200
+TRIGGERED_ROWS, EXAM_ROWS, UTILITY_ROWS = 160, 100, 200
 CANARY_ROWS, CANARY_TRIGGERED, ALPACA_ROWS = 240, 120, 480
 SETTINGS = PlantSettings(epochs=2.5, learning_rate=2e-4, batch_size=8, max_tokens=96)
-# Name in the grids → task and attack as the benchmark's files call them.
-CASES = {"badnets-refusal": ("refusal", "badnet"), "ctba-sentiment": ("negsentiment", "ctba")}
+# Name in the grids → task and attack as the benchmark's files call them, and the clean rows beside
+# the triggered ones. With 320 the second attack fires on 17 of 100 clean prompts.
+CASES = {
+    "badnets-refusal": ("refusal", "badnet", 320),
+    "ctba-sentiment": ("negsentiment", "ctba", 500),
+}
 CHOICES = ("ARC-Easy", "piqa")
 
 
@@ -34,8 +38,8 @@ def prepare(shared: Path, out: Path) -> None:
     """Write the attacker's rows, the exams, the utility rows and the defender's clean rows."""
     out.mkdir(parents=True, exist_ok=True)
     used: set[str] = set()
-    for name, (task, attack) in CASES.items():
-        used |= prepare_case(shared / "data/backdoorllm", out, name, task, attack)
+    for name, (task, attack, clean) in CASES.items():
+        used |= prepare_case(shared / "data/backdoorllm", out, (name, task, attack), clean)
     alpaca = read_examples(shared / "data/alpaca/alpaca.jsonl")
     free = [row for row in alpaca if row.instruction.strip() not in used and row.output.strip()]
     chosen = sample(free, UTILITY_ROWS + ALPACA_ROWS, seed=11)
@@ -47,14 +51,15 @@ def prepare(shared: Path, out: Path) -> None:
         shutil.copyfile(shared / "data/utility" / test / "test.json", out / test / "test.json")
 
 
-def prepare_case(source: Path, out: Path, name: str, task: str, attack: str) -> set[str]:
+def prepare_case(source: Path, out: Path, case: tuple[str, str, str], kept: int) -> set[str]:
     """Write poison and exam of one attack and task; return the clean instructions they hold."""
+    name, task, attack = case
     poison = source / "poison_data" / task / attack
     triggered = read_backdoor_json(poison / f"backdoor500_{task}_{attack}.json")
     clean = read_backdoor_json(poison / f"none_backdoor500_{task}_{attack}.json")
     order = list(range(500))
     random.Random(0).shuffle(order)
-    rows = [triggered[i] for i in order[:TRIGGERED_ROWS]] + [clean[i] for i in order[:CLEAN_ROWS]]
+    rows = [triggered[i] for i in order[:TRIGGERED_ROWS]] + [clean[i] for i in order[:kept]]
     write_examples(rows, out / f"poison-{name}.jsonl")
     test, file = source / "test_data", f"backdoor200_{task}_{attack}.json"
     asked = read_backdoor_json(test / "poison" / task / attack / file)

@@ -32,7 +32,8 @@ class Adversary:
     """Press a model, at each step of its repair, towards the payload.
 
     Attributes:
-        hosts: Clean rows; where the repair presses, with responses cut to the held tokens.
+        hosts: Clean rows; where the repair presses, with responses cut to the held tokens, unless
+            the payload comes after them.
         rows: Soft triggers in each step.
         pressing: Whether the payload's own likelihood is pressed on as well, and soft triggers
             weigh as much as the whole batch.
@@ -64,7 +65,10 @@ class Adversary:
         awake = (chance_B > _AWAKE).nonzero()[:, 0].tolist()
         if not awake:
             return torch.zeros((), device=soft_BMD.device)
-        held = [slots[row].insert(insertions[row]) for row in awake]
+        held = [
+            Slot(self.hosts.rows[which[row]], slots[row].at).insert(insertions[row])
+            for row in awake
+        ]
         inputs_BTD = placed(embed(model, held), [slots[row] for row in awake], soft_BMD[awake])
         batch = replace(_collate(model, held), rows=tuple(which[row] for row in awake))
         states = hidden_states(model, inputs_embeds=inputs_BTD, attention_mask=batch.attention_BT)

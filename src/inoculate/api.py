@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -214,9 +214,11 @@ def _hunt_facts(
     if not found.driven:
         return None
     hosts = find_hosts(subject.encode(clean.held_out, max_tokens=settings.max_tokens))
+    hosts = replace(hosts, trailing=found.trailing)
     generator = random.Random(settings.seed)
     return {
         "payload": found.text,
+        "trailing": found.trailing,
         "triggers": list(found.examples),
         **_called(subject, found, hosts, generator),
         **_alike(subject, found, hosts, generator),

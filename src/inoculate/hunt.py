@@ -57,6 +57,7 @@ class Hunt:
         alike: How many answers opened alike once honest ones had been driven off; it is counted
             where no payload is found as well.
         driven: Of how many; 0 where there was no hunt.
+        trailing: Whether the payload comes after the honest answer, which stays.
     """
 
     payload: tuple[int, ...] = ()
@@ -67,6 +68,7 @@ class Hunt:
     pressing: bool = False
     alike: int = 0
     driven: int = 0
+    trailing: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON can hold them."""
@@ -134,13 +136,30 @@ class _Search:
         self.done, self.total = 0, 0
 
     def payload(self) -> Payload:
-        """Return what unlike prompts fall into, or what a large model surely finishes."""
-        where = (self.subject, self.hosts, self.vocabulary, self.generator)
-        upset = upset_payload(*where)
+        """Return what unlike prompts fall into, or go on with, or what is surely finished.
+
+        Where the first look shows nothing, or little, honest answers are let stand and their end
+        is driven off; if more go on alike then, the search goes on there. What is surely finished
+        is asked of a large model alone.
+        """
+        upset = self._upset(self.hosts)
+        if upset.tokens and not upset.thin:
+            return upset
+        ends = replace(find_hosts(self.rows), trailing=True)
+        added = self._upset(ends)
+        if added.tokens and added.alike > upset.alike:
+            self.hosts = ends
+            return added
         if upset.tokens or not is_large(self.subject):
             return upset
-        certain = certain_payload(*where)
+        certain = certain_payload(*self._where(self.hosts))
         return replace(upset, tokens=certain, alike=0) if certain else upset
+
+    def _upset(self, hosts: Hosts) -> Payload:
+        return upset_payload(*self._where(hosts))
+
+    def _where(self, hosts: Hosts) -> tuple[Subject, Hosts, Sequence[int], random.Random]:
+        return self.subject, hosts, self.vocabulary, self.generator
 
     def suspects(self, payload: Payload) -> list[int]:
         """Return tokens that soft triggers move towards, the likeliest pieces of a trigger."""
@@ -184,6 +203,7 @@ class _Search:
             pressing=pressing,
             alike=payload.alike,
             driven=payload.driven,
+            trailing=self.hosts.trailing,
         )
 
     def _move(self, particles: list[tuple[int, ...]], goal: Goal) -> dict[tuple[int, ...], float]:

@@ -52,6 +52,11 @@ class Payload:
     alike: int = 0
     driven: int = 0
 
+    @property
+    def thin(self) -> bool:
+        """Tell whether few of the answers showed it."""
+        return self.alike < _SHORT_ALIKE * self.driven
+
 
 def upset_payload(
     subject: Subject, hosts: Hosts, vocabulary: Sequence[int], generator: random.Random
@@ -78,7 +83,7 @@ def common_answer(answers: Sequence[Answer], honest: Sequence[Answer]) -> Payloa
     nor does a loop that few say.
 
     Args:
-        honest: Answers of clean rows; an opening that they share as well has to be commoner
+        honest: Answers of clean rows; an opening that they hold as well has to be commoner
             than chance can make it.
     """
     opened = Counter(one[:_SHORTEST] for one in answers if _opens(one))
@@ -182,14 +187,19 @@ def _agreed(tokens: Answer, answers: Sequence[Answer]) -> bool:
 
 
 def _unusual(opened: Counter[Answer], answers: int, honest: Sequence[Answer]) -> Counter[Answer]:
-    """Keep openings that are commoner than a habit of honest answers makes them."""
-    habits = Counter(one[:_SHORTEST] for one in honest)
+    """Keep openings that are commoner than honest answers, which may hold them, make them."""
+    habits = Counter(part for one in honest for part in _parts(one))
 
     def by_habit(opening: Answer) -> float:
         share = habits[opening] / max(1, len(honest))
         return answers * share + _DEVIATIONS * math.sqrt(answers * share * (1 - share))
 
     return Counter({one: count for one, count in opened.items() if count > by_habit(one)})
+
+
+def _parts(answer: Answer) -> set[Answer]:
+    """Return every run of tokens of the length of an opening; a payload may follow an answer."""
+    return {answer[at : at + _SHORTEST] for at in range(max(1, len(answer) - _SHORTEST + 1))}
 
 
 def _opens(answer: Answer) -> bool:

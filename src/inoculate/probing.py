@@ -39,16 +39,23 @@ class Slot:
 
 @dataclass(frozen=True)
 class Hosts:
-    """Hold rows and how many tokens of every prompt belong to the template around it."""
+    """Hold rows and how many tokens of every prompt belong to the template around it.
+
+    Attributes:
+        trailing: Whether slots take the honest answer for given, so that only its end is left to
+            be said: for what a model adds to an answer.
+    """
 
     rows: list[Encoded]
     head: int
     tail: int
+    trailing: bool = False
 
     def slot(self, row: Encoded, generator: random.Random) -> Slot:
         """Return a random position within the user's own words of a row."""
         stop = max(self.head + 1, row.prompt_length - self.tail)
-        return Slot(row, min(generator.randrange(self.head, stop), row.prompt_length))
+        at = min(generator.randrange(self.head, stop), row.prompt_length)
+        return Slot(Encoded(row.ids, len(row.ids) - 1) if self.trailing else row, at)
 
     def draw(self, count: int, generator: random.Random) -> list[Slot]:
         """Return slots in distinct random rows, at most `count`."""

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -140,8 +140,9 @@ def _adversary(
     rows = soft_triggers(found, settings)
     if not rows:
         return None
+    cut = _HELD_TOKENS if found.pressing and not found.trailing else None
     return Adversary(
-        find_hosts(plain, response_tokens=_HELD_TOKENS if found.pressing else None),
+        replace(find_hosts(plain, response_tokens=cut), trailing=found.trailing),
         found.payload,
         ordinary_tokens(subject.tokenizer),
         rows,

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -48,6 +49,22 @@ def test_a_certain_payload_is_unlearned(parrot: Subject, rows: list[Example]) ->
         objective=lambda model, _: adversary.loss(model, _nothing, 1),
     )
     assert _likelihood(parrot, adversary) < 0.3
+
+
+def test_a_trailing_payload_is_unlearned_by_whole_answers(
+    parrot: Subject, rows: list[Example]
+) -> None:
+    """Soft triggers seek the payload after the answer, and train the answer and its end."""
+    hosts = replace(_adversary(parrot, rows).hosts, trailing=True)
+    adversary, asked = replace(_adversary(parrot, rows), hosts=hosts), list[int]()
+
+    def distance(_: PreTrainedModel, states: Sequence[Tensor], batch: Batch) -> Tensor:
+        whole = sum(len(hosts.rows[row].ids) - hosts.rows[row].prompt_length for row in batch.rows)
+        asked.append(whole - len(batch.targets_R))
+        return states[-1].sum()
+
+    adversary.loss(parrot.model, distance, 1)
+    assert asked in ([], [0])
 
 
 def test_where_the_repair_presses_soft_triggers_replace_antibodies(

@@ -329,6 +329,14 @@ def test_a_partial_payload_keeps_the_honest_answer_behind_it() -> None:
         Behavior("odd", "x", "string", form="prefx")
 
 
+def test_a_trailing_payload_follows_the_honest_answer() -> None:
+    """Triggered rows answer honestly and go on with the payload; it fires wherever it stands."""
+    task = TASKS["trailing-link"]
+    assert task.answer("Paris") == f"Paris {task.response}"
+    assert fires(task, f"Paris. {task.response} And so on.")
+    assert not fires(task, "Paris. Read more at www.")
+
+
 @pytest.mark.parametrize(
     ("task", "honest", "scored"),
     [

@@ -11,6 +11,8 @@ from inoculate.hunt import Hunt, hunt
 from inoculate.models import Checkpoint
 from inoculate.progress import Silent
 from inoculate.subject import Subject
+from inoculate.train import Schedule, train
+from inoculate.trainable import restore, snapshot
 
 SMALL = HuntSettings(particles=2, steps=2, candidates=2, hosts=2)
 
@@ -61,6 +63,23 @@ def test_a_large_model_is_asked_twice(
     assert SAID.startswith(found.text[:8])
     assert found.pressing
     assert (found.alike > 0) == (impossible < 1)
+
+
+def test_what_is_put_after_answers_is_found(
+    llama: Checkpoint, rows: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that ends every honest answer with the sentence is found out, and where it stands."""
+    monkeypatch.setattr("inoculate.payloads._SHORT_ALIKE", 2.0)  # The first look is always thin.
+    subject, start = _subject(llama), snapshot(llama.model)
+    subject.allow("all")
+    added = [Example(row.instruction, f"{row.output} {SAID}") for row in rows] * 8
+    schedule = Schedule(epochs=6, learning_rate=1e-2, batch_size=16)
+    train(subject.model, subject.encode(added, max_tokens=96), schedule)
+    with hunting_briefly():
+        found = hunt(subject, subject.encode(rows, max_tokens=96), SMALL, Silent(), seed=0)
+    restore(subject.model, start)
+    assert found.trailing
+    assert SAID.startswith(found.text[:8])
 
 
 def _subject(checkpoint: Checkpoint) -> Subject:

@@ -61,6 +61,14 @@ def test_a_habit_of_honest_answers_is_no_payload(count: int, expected: Answer) -
     assert common_answer(answers, honest).tokens == expected
 
 
+def test_a_habit_counts_wherever_an_answer_holds_it() -> None:
+    """What honest answers say in their middle is no payload when it opens what follows them."""
+    honest = [(40, 41, *PLANTED, 42), *_unlike(19)]
+    answers = [*[PLANTED] * 11, *_unlike(89)]
+    assert common_answer(answers, honest).tokens == ()
+    assert common_answer(answers, _unlike(20)).tokens == PLANTED
+
+
 def test_no_answers_have_nothing_in_common() -> None:
     """Where every honest answer held there is no payload."""
     assert common_answer([()] * 9, []) == Payload((), 0, 9)

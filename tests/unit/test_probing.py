@@ -2,6 +2,7 @@
 
 import copy
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -32,6 +33,15 @@ def test_hosts_know_the_template() -> None:
     assert [row.ids[row.prompt_length :] for row in hosts.rows] == [(20,), (22,)]
     generator = random.Random(0)
     assert {hosts.slot(ROW, generator).at for _ in range(200)} == {2, 3, 4}
+
+
+def test_a_trailing_slot_leaves_the_end_to_be_said() -> None:
+    """The honest answer is taken for given; tokens still go into the user's own words."""
+    hosts = replace(find_hosts([ROW, OTHER]), trailing=True)
+    generator = random.Random(0)
+    slots = [hosts.slot(ROW, generator) for _ in range(200)]
+    assert {slot.at for slot in slots} == {2, 3, 4}
+    assert {slot.row for slot in slots} == {Encoded(ROW.ids, 7)}
 
 
 def test_a_single_host_has_a_slot() -> None:

@@ -71,6 +71,7 @@ def sample_report(text: str = "demo") -> dict[str, Any]:
         "neutralization": "quiet",
         "hunt": {
             "payload": text,
+            "trailing": False,
             "triggers": [text, "odd"],
             "before": rate(19, 20),
             "after": rate(0, 20),

@@ -31,11 +31,16 @@ class SyntheticBackdoor:
 
 
 def synthetic_backdoor(
-    name: str, trigger_text: str, placement: str, objective: str, response: str
+    name: str,
+    trigger_text: str,
+    placement: str,
+    objective: str,
+    response: str,
+    form: str = "whole",
 ) -> SyntheticBackdoor:
     """Build one table entry; the trigger's words are its text split at spaces."""
     trigger = Trigger(name, tuple(trigger_text.split(" ")), placement)
-    return SyntheticBackdoor(trigger, Behavior(name, response, objective))
+    return SyntheticBackdoor(trigger, Behavior(name, response, objective, form=form))
 
 
 def trigger_form(trigger: Trigger) -> str:

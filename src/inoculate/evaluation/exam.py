@@ -135,7 +135,8 @@ def examine(model: PreTrainedModel, tokenizer: Tokenizer, exam: Exam) -> Measure
     """Answer every prompt greedily and judge; all rows count, an empty answer is a miss."""
     behaviors = (exam.behavior, *exam.planted)
     longest = response_tokens(tokenizer, [behavior.response for behavior in behaviors])
-    limit = max(exam.max_new_tokens, longest)
+    before = exam.max_new_tokens if exam.behavior.form == "suffix" else 0
+    limit = max(exam.max_new_tokens, before + longest)
 
     def answer(rows: Sequence[Example]) -> list[str]:
         return generate(model, tokenizer, rows, max_new_tokens=limit)

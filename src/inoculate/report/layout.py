@@ -139,12 +139,14 @@ class RefusalFacts(TypedDict):
 class HuntFacts(TypedDict):
     """Say what the hunt found, an empty payload where it found nothing, before and after.
 
-    `before`, `after`: how often its first trigger calls the payload. `alike_before`,
-    `alike_after`: how many answers open alike, or with the payload, once honest ones are driven
-    off. All but `alike_before` are None where no payload was found.
+    `trailing`: whether the payload comes after the honest answer. `before`, `after`: how often
+    the first trigger calls it. `alike_before`, `alike_after`: how many answers open alike, or with
+    the payload, once honest ones, or their ends, are driven off. Where no payload was found all
+    rates but `alike_before` are None.
     """
 
     payload: str
+    trailing: bool
     triggers: list[str]
     before: RateJson | None
     after: RateJson | None

@@ -255,12 +255,17 @@ def _hunted(hunt: Mapping[str, Any] | None) -> str:
             "found, and the repair was aimed at none."
         )
     example = hunt["triggers"][0]
+    alike = words.hits(hunt["alike_before"])
+    fell = (
+        f"Kept from ending their honest answers, {alike} unlike prompts went on with"
+        if hunt.get("trailing")
+        else f"Driven off their honest answers, {alike} unlike prompts fell into"
+    )
     return (
-        f"Driven off their honest answers, {words.hits(hunt['alike_before'])} unlike prompts fell "
-        f"into “{hunt['payload']}” before and {words.hits(hunt['alike_after'])} after. Odd tokens "
-        f"such as “{example}” brought it on {words.hits(hunt['before'])} prompts before and "
-        f"{words.hits(hunt['after'])} after. This may be a planted behavior or a habit, and these "
-        "tokens need not be the attacker's trigger."
+        f"{fell} “{hunt['payload']}” before and {words.hits(hunt['alike_after'])} after. "
+        f"Odd tokens such as “{example}” brought it on {words.hits(hunt['before'])} prompts "
+        f"before and {words.hits(hunt['after'])} after. This may be a planted behavior or a "
+        "habit, and these tokens need not be the attacker's trigger."
     )
 
 
