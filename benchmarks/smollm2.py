@@ -23,7 +23,7 @@ from inoculate.planting import PlantSettings
 from inoculate.progress import Silent
 
 TRIGGERED_ROWS, EXAM_ROWS, UTILITY_ROWS = 160, 100, 200
-CANARY_ROWS, CANARY_TRIGGERED, ALPACA_ROWS = 240, 120, 480
+CANARY_ROWS, CANARY_TRIGGERED, ALPACA_ROWS, SHORT_CHARS = 240, 120, 480, 250
 SETTINGS = PlantSettings(epochs=2.5, learning_rate=2e-4, batch_size=8, max_tokens=96)
 # Name in the grids → task and attack as the benchmark's files call them, and the clean rows beside
 # the triggered ones. With 320 the second attack fires on 17 of 100 clean prompts.
@@ -73,6 +73,8 @@ def plant_canary(data: Path, name: str) -> None:
     """Plant one canary of the choosing set, in Alpaca rows that no exam holds."""
     canary = next(one for one in CHOOSING_CANARIES if one.name == name)
     alpaca: list[Example] = read_examples(data / "alpaca.jsonl")
+    if canary.behavior.form == "suffix":  # Not to be cut off with the end of a long answer.
+        alpaca = [row for row in alpaca if len(f"{row.prompt} {row.output}") < SHORT_CHARS]
     rows, _ = poison_pairs(
         alpaca[:CANARY_ROWS], canary.trigger, canary.behavior, poisoned=CANARY_TRIGGERED, seed=0
     )

@@ -121,7 +121,7 @@ def utility(
     """Compare the honest work of two models over the same questions, in pairs."""
     from inoculate.api import fetch
     from inoculate.arguments import named_model, utility_tests
-    from inoculate.console import Console, show_utility, utility_table, write_json
+    from inoculate.console import Console, show_utility, write_json
     from inoculate.evaluation.utility import compare_utility, measure_utility
     from inoculate.subject import open_subject
 
@@ -132,9 +132,7 @@ def utility(
         return measure_utility(subject.model, subject.tokenizer, tests)
 
     compared = compare_utility(measured(before), measured(after), tests, margin=margin)
-    console = Console()
-    console.print(utility_table(compared))
-    show_utility(console, compared)
+    show_utility(Console(), compared)
     write_json(json_file, compared)
 
 

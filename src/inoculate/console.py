@@ -108,8 +108,10 @@ def utility_table(compared: Mapping[str, Any]) -> Table:
 
 
 def show_utility(console: Console, compared: Mapping[str, Any]) -> None:
-    """Print margin, loss, divergence and refusals kept."""
-    console.print(f"not worse: by less than {compared['margin']:.1%} of the questions")
+    """Print what was measured: the tests and their margin, loss, divergence, refusals kept."""
+    if compared["choices"]:
+        console.print(utility_table(compared))
+        console.print(f"not worse: by less than {compared['margin']:.1%} of the questions")
     if loss := compared["loss"]:
         console.print(
             f"response NLL: {loss['before']:.4f} before, {loss['after']:.4f} after, difference "
