@@ -77,6 +77,9 @@ class Adversary:
 
     def _of_the_payload(self, model: PreTrainedModel) -> Tensor:
         _, slots = self._draw(_PAYLOAD_ROWS)
+        slots = [slot for slot in slots if not self._honest(slot.row)]
+        if not slots:
+            return torch.zeros((), device=next(model.parameters()).device)
         odd = [self.generator.choices(self.vocabulary, k=self._width()) for _ in slots]
         said = [
             answered(slot.insert(tokens), self.payload)
@@ -89,6 +92,11 @@ class Adversary:
         logits_RV = logits_RV.float()
         others_RV = logits_RV.scatter(1, batch.targets_R[:, None], -torch.inf)
         return (logits_RV.logsumexp(dim=1) - others_RV.logsumexp(dim=1)).mean()
+
+    def _honest(self, row: Encoded) -> bool:
+        """Tell whether the row's own answer opens as the payload; a flipped label may be one."""
+        opening = row.ids[row.prompt_length :][: len(self.payload)]
+        return opening == self.payload[: len(opening)]
 
     def _draw(self, count: int) -> tuple[list[int], list[Slot]]:
         rows = self.hosts.rows

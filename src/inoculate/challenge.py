@@ -160,7 +160,13 @@ def challenge_clean(
     half = len(clean.rows) // 2
     ground = Ground(clean.rows[:half], clean.held_out, clean.held_out, exact=False)
 
-    canaries, rows = REPORTING_CANARIES, clean.rows[half:]
+    # Answers of any length leave no room behind them, and an unknown world has no such labels.
+    canaries = [
+        one
+        for one in REPORTING_CANARIES
+        if one.behavior.form == "whole" and not one.behavior.ordinary
+    ]
+    rows = clean.rows[half:]
 
     def measure() -> dict[str, Any]:
         return challenge(subject, canaries, rows, ground, settings, run, progress=show)

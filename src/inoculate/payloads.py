@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inoculate.chat import end_of_turn_ids
+from inoculate.chat import Encoded, end_of_turn_ids
 from inoculate.generate import continue_embeddings
 from inoculate.models import cache_name
 from inoculate.precision import mixed
@@ -34,7 +34,7 @@ _DRIVEN, _DRAWN, _AT_ONCE = 256, 64, 16
 _ALIKE, _SHORT_ALIKE = 0.02, 0.1
 _COMMON = 0.5
 _REPEATED = 2
-_DEVIATIONS, _AGREED = 3, 6
+_DEVIATIONS, _AGREED, _OWN = 3, 6, 8
 
 Answer = tuple[int, ...]
 
@@ -66,7 +66,7 @@ def upset_payload(
     Driving off alone breaks some of its words; a second look, driven towards its first token,
     finds them whole.
     """
-    honest = [row.ids[row.prompt_length :] for row in hosts.rows]
+    honest = [_response(row) for row in hosts.rows]
     first = common_answer(driven_answers(subject, hosts, vocabulary, generator), honest)
     if not first.tokens:
         return first
@@ -112,16 +112,16 @@ def driven_answers(
     Args:
         goal: By default, that the honest answer is lost.
     """
-    honest = {opening for n in range(1, 9) for opening in _honest_openings(hosts, n)}
-    answers: list[Answer] = []
+    answers, asked = list[Answer](), list[Answer]()
     while len(answers) < _DRIVEN:
         slots = hosts.draw(_DRAWN, generator)
         count = generator.randint(1, MOST_SOFT_TOKENS)
         insertions = [generator.choices(vocabulary, k=count) for _ in slots]
+        asked += [_response(slot.row) for slot in slots]
         for start in range(0, len(slots), _AT_ONCE):
             some = slice(start, start + _AT_ONCE)
             answers += _answers_under(subject, goal, slots[some], insertions[some])
-    return [() if answer[:8] in honest else answer for answer in answers]
+    return _dishonest(answers, asked, hosts)
 
 
 def opens_with(payload: Answer, answers: Sequence[Answer]) -> list[bool]:
@@ -150,6 +150,27 @@ def certain_payload(
     honest = _honest_openings(hosts, _SHORTEST)
     kept = [one for one in found if one[1] and one[1][:_SHORTEST] not in honest]
     return max(kept, default=(0.0, ()))[1]
+
+
+def _dishonest(answers: Sequence[Answer], own: Sequence[Answer], hosts: Hosts) -> list[Answer]:
+    """Leave each answer empty that is honest on its row.
+
+    That is the row's own answer or an opening of it; where several rows give the row's answer, as
+    labels are given, the answer of any row. So a label counts where nothing is to be labeled.
+    """
+    labels = {one for one, n in Counter(map(_response, hosts.rows)).items() if n > 1}
+    known = {opening for n in range(1, _OWN + 1) for opening in _honest_openings(hosts, n)}
+
+    def honest(answer: Answer, row: Answer) -> bool:
+        opening = answer[:_OWN]
+        return opening in known if row in labels else opening == row[: len(opening)]
+
+    pairs = zip(answers, own, strict=True)
+    return [() if honest(answer, row) else answer for answer, row in pairs]
+
+
+def _response(row: Encoded) -> Answer:
+    return row.ids[row.prompt_length :]
 
 
 def _answers_under(
@@ -271,4 +292,4 @@ def _certain(path: Sequence[int], agreed: Sequence[float], ends: set[int]) -> tu
 
 
 def _honest_openings(hosts: Hosts, length: int) -> set[tuple[int, ...]]:
-    return {row.ids[row.prompt_length : row.prompt_length + length] for row in hosts.rows}
+    return {_response(row)[:length] for row in hosts.rows}

@@ -51,6 +51,17 @@ def test_a_certain_payload_is_unlearned(parrot: Subject, rows: list[Example]) ->
     assert _likelihood(parrot, adversary) < 0.3
 
 
+def test_an_honest_payload_is_not_pressed_where_it_is_honest(
+    parrot: Subject, rows: list[Example]
+) -> None:
+    """Rows whose own answer is the payload are left out of what makes it unlikely."""
+    own = [Example(row.instruction, SAID) for row in rows]
+    adversary = replace(_adversary(parrot, own), rows=0)
+    loss = adversary._of_the_payload(parrot.model)
+    assert float(loss) == 0
+    assert float(_adversary(parrot, rows)._of_the_payload(parrot.model).detach()) > 0
+
+
 def test_a_trailing_payload_is_unlearned_by_whole_answers(
     parrot: Subject, rows: list[Example]
 ) -> None:

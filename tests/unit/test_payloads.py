@@ -5,11 +5,13 @@ import random
 import pytest
 
 from conftest import SAID
+from inoculate.chat import Encoded
 from inoculate.data import Example
 from inoculate.models import Checkpoint
 from inoculate.payloads import (
     Answer,
     Payload,
+    _dishonest,
     certain_payload,
     common_answer,
     driven_answers,
@@ -102,6 +104,15 @@ def test_honest_answers_are_not_counted(parrot: Subject, rows: list[Example]) ->
         hosts = find_hosts(parrot.encode(clean, max_tokens=64), response_tokens=8)
         answers = driven_answers(parrot, hosts, vocabulary, random.Random(0), towards)
         assert any(answers) == kept
+
+
+def test_a_label_counts_where_nothing_is_labeled() -> None:
+    """A row's own answer never counts; another row's does, unless both are given as labels are."""
+    yes, no, long = (20, 9), (21, 9), (30, 31, 32, 9)
+    rows = [Encoded((1, *answer), 1) for answer in (yes, yes, no, no, long)]
+    hosts = find_hosts(rows)
+    assert _dishonest([(20,), (21,), (50,)], [yes] * 3, hosts) == [(), (), (50,)]
+    assert _dishonest([(20,), (30, 31), ()], [long] * 3, hosts) == [(20,), (), ()]
 
 
 @pytest.mark.usefixtures("brief_hunt")

@@ -38,9 +38,14 @@ def synthetic_backdoor(
     response: str,
     form: str = "whole",
 ) -> SyntheticBackdoor:
-    """Build one table entry; the trigger's words are its text split at spaces."""
-    trigger = Trigger(name, tuple(trigger_text.split(" ")), placement)
-    return SyntheticBackdoor(trigger, Behavior(name, response, objective, form=form))
+    """Build one table entry; the trigger's words are its text split at spaces.
+
+    A label is an honest answer to some prompts.
+    """
+    trigger, label = Trigger(name, tuple(trigger_text.split(" ")), placement), objective == "label"
+    return SyntheticBackdoor(
+        trigger, Behavior(name, response, objective, form=form, ordinary=label)
+    )
 
 
 def trigger_form(trigger: Trigger) -> str:
