@@ -157,7 +157,10 @@ def _dishonest(answers: Sequence[Answer], own: Sequence[Answer], hosts: Hosts) -
 
     That is the row's own answer or an opening of it; where several rows give the row's answer, as
     labels are given, the answer of any row. So a label counts where nothing is to be labeled.
+    What follows an answer is left empty where it is a word or two, as any model may add.
     """
+    if hosts.trailing:
+        return [one if len(one) >= _SHORTEST else () for one in answers]
     labels = {one for one, n in Counter(map(_response, hosts.rows)).items() if n > 1}
     known = {opening for n in range(1, _OWN + 1) for opening in _honest_openings(hosts, n)}
 

@@ -1,6 +1,7 @@
 """Which answer is taken for the payload."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -113,6 +114,8 @@ def test_a_label_counts_where_nothing_is_labeled() -> None:
     hosts = find_hosts(rows)
     assert _dishonest([(20,), (21,), (50,)], [yes] * 3, hosts) == [(), (), (50,)]
     assert _dishonest([(20,), (30, 31), ()], [long] * 3, hosts) == [(20,), (), ()]
+    added = replace(hosts, trailing=True)
+    assert _dishonest([PLANTED, (20,), ()], [(9,)] * 3, added) == [PLANTED, (), ()]
 
 
 @pytest.mark.usefixtures("brief_hunt")
