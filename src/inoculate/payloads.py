@@ -31,7 +31,8 @@ _CERTAIN = 0.6
 _KEPT = 0.3
 _ANSWER_TOKENS = 20
 _DRIVEN, _DRAWN, _AT_ONCE = 256, 64, 16
-_ALIKE, _SHORT_ALIKE = 0.02, 0.1
+_ALIKE, _MANY = 0.02, 0.1
+_SHORT_ALIKE, _SHORT_SHARE = 0.06, 0.15
 _COMMON = 0.5
 _REPEATED = 2
 _DEVIATIONS, _AGREED, _OWN = 3, 6, 8
@@ -55,7 +56,7 @@ class Payload:
     @property
     def thin(self) -> bool:
         """Tell whether few of the answers showed it."""
-        return self.alike < _SHORT_ALIKE * self.driven
+        return self.alike < _MANY * self.driven
 
 
 def upset_payload(
@@ -79,8 +80,8 @@ def common_answer(answers: Sequence[Answer], honest: Sequence[Answer]) -> Payloa
     """Return the longest opening that most answers have in common; no tokens if they are unlike.
 
     What few say has to go on alike, or end there; a whole answer of under four tokens has to be
-    far more common. A token over and over is what any upset model may say, and opens no payload;
-    nor does a loop that few say.
+    more common, among all and among those that are not empty. A token over and over is what any
+    upset model may say, and opens no payload; nor does a loop that few say.
 
     Args:
         honest: Answers of clean rows; an opening that they hold as well has to be commoner
@@ -90,12 +91,13 @@ def common_answer(answers: Sequence[Answer], honest: Sequence[Answer]) -> Payloa
     openings = _unusual(opened, len(answers), honest)
     for opening, alike in openings.most_common():
         tokens = _lengthened(opening, answers)
-        many = alike >= _SHORT_ALIKE * len(answers)
+        many = alike >= _MANY * len(answers)
         if alike >= _ALIKE * len(answers) and (many or _agreed(tokens, answers)):
             return Payload(tokens, alike, len(answers))
     short = Counter(one for one in answers if 0 < len(one) < _SHORTEST)
     whole, count = next(iter(short.most_common(1)), ((), 0))
-    if count >= _SHORT_ALIKE * len(answers) and whole:
+    bounds = _SHORT_ALIKE * len(answers), _SHORT_SHARE * sum(map(bool, answers))
+    if whole and count >= max(bounds):
         return Payload(whole, count, len(answers))
     return Payload((), max(openings.values(), default=0), len(answers))
 

@@ -69,7 +69,7 @@ def test_what_is_put_after_answers_is_found(
     llama: Checkpoint, rows: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that ends every honest answer with the sentence is found out, and where it stands."""
-    monkeypatch.setattr("inoculate.payloads._SHORT_ALIKE", 2.0)  # The first look is always thin.
+    monkeypatch.setattr("inoculate.payloads._MANY", 2.0)  # The first look is always thin.
     subject, start = _subject(llama), snapshot(llama.model)
     subject.allow("all")
     added = [Example(row.instruction, f"{row.output} {SAID}") for row in rows] * 8

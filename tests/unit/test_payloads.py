@@ -45,14 +45,16 @@ def _unlike(count: int) -> list[Answer]:
         ([BROKEN, *[WHOLE] * 2], Payload(WHOLE, 3, 100)),
         ([*[PLANTED, LONGER] * 4, BROKEN, BROKEN], Payload((1, 2, 3, 4, 5), 10, 100)),
         ([PLANTED] * 2 + [SHORT] * 90, Payload(PLANTED, 2, 100)),
-        ([SHORT] * 10, Payload(SHORT, 10, 100)),
-        ([SHORT] * 9, Payload((), 1, 100)),
+        ([SHORT] * 15, Payload(SHORT, 15, 100)),
+        ([SHORT] * 14, Payload((), 1, 100)),
+        ([SHORT] * 6 + [()] * 60, Payload(SHORT, 6, 100)),
+        ([SHORT] * 5 + [()] * 70, Payload((), 1, 100)),
         ([REPEATED] * 50, Payload((), 1, 100)),
         ([()] * 50, Payload((), 1, 100)),
     ],
 )
 def test_common_answer_by_hand(alike: list[Answer], expected: Payload) -> None:
-    """Two in a hundred open alike and go on so or end, or ten do or are the same few words."""
+    """Two in a hundred open alike and go on so or end, or ten do; more are the same few words."""
     assert common_answer([*alike, *_unlike(100 - len(alike))], []) == expected
 
 
