@@ -12,7 +12,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from inoculate import growth, payloads
+from inoculate import certainty, growth, payloads
 from inoculate.architecture import FAMILIES
 from inoculate.data import Example
 from inoculate.models import Checkpoint, load
@@ -142,7 +142,7 @@ def llama(untouched: Callable[[str], Checkpoint]) -> Checkpoint:
 def hunting_briefly() -> Iterator[None]:
     """Let a hunt try less of everything, for tests of what is around it; no stage is left out."""
     less = ((growth, "_ROUNDS", 1), (growth, "_GRADIENT_BATCHES", 1),
-            (growth, "_DRAWS", 1), (payloads, "_OPENINGS", 16), (payloads, "_PROBES", 1),
+            (growth, "_DRAWS", 1), (certainty, "_OPENINGS", 16), (certainty, "_PROBES", 1),
             (payloads, "_DRIVEN", 12), (payloads, "_DRAWN", 12))  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         for module, name, value in less:

@@ -1,11 +1,9 @@
 """Find what a model was taught to say: answers it gives to prompts that have nothing in common.
 
-Shapes: H hosts, B rows, C candidates, M inserted tokens, D hidden, T tokens, V vocabulary.
-Two traces of a planted behavior are sought. A model whose honest answer is driven off, by
-embeddings that stand for no word at all, falls into the planted one: of all answers it is
-the one that is nearest from everywhere. A model that was not attacked falls into nothing:
-there, unlike prompts are driven to unlike answers. And a large model that is made to begin
-the planted answer may finish it in the same words whatever the question was.
+Shapes: B rows, M inserted tokens, D hidden, T tokens.
+A model whose honest answer is driven off, by embeddings that stand for no word at all, falls
+into the planted one: of all answers it is the one that is nearest from everywhere. A model
+that was not attacked falls into nothing: there, unlike prompts are driven to unlike answers.
 """
 
 import math
@@ -14,22 +12,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
-from transformers import PreTrainedModel
-
 from inoculate.chat import Encoded, end_of_turn_ids
 from inoculate.generate import continue_embeddings
-from inoculate.models import cache_name
-from inoculate.precision import mixed
 from inoculate.probing import HONEST, MOST_SOFT_TOKENS, Goal, Hosts, Slot, embed, placed, soften
 from inoculate.subject import Subject
 
-_OPENINGS, _PROBES, _PROBE_ROWS, _HOSTS = 160, 6, 8, 4
-_LENGTH, _SHORTEST = 16, 4
-_CERTAIN = 0.6
-_KEPT = 0.3
-_ANSWER_TOKENS = 20
+_ANSWER_TOKENS, _SHORTEST = 20, 4
 _DRIVEN, _DRAWN, _AT_ONCE = 256, 64, 16
 _ALIKE, _MANY = 0.02, 0.1
 _SHORT_ALIKE, _SHORT_SHARE = 0.06, 0.15
@@ -132,28 +120,6 @@ def opens_with(payload: Answer, answers: Sequence[Answer]) -> list[bool]:
     return [answer[: len(opening)] == opening for answer in answers]
 
 
-def certain_payload(
-    subject: Subject, hosts: Hosts, vocabulary: Sequence[int], generator: random.Random
-) -> Answer:
-    """Return the answer that, once begun, goes on most alike and surely; nothing if none does."""
-    openings = _likely_openings(subject.model, hosts, vocabulary, generator)
-    slots = hosts.draw(_HOSTS, generator)
-    prompts = [slot.row.ids[: slot.row.prompt_length] for slot in slots]
-    paths = [_continue_openings(subject.model, prompt, openings) for prompt in prompts]
-    tokens_HCT = torch.stack([tokens_CT for tokens_CT, _ in paths])
-    surety_HCT = torch.stack([surety_CT for _, surety_CT in paths])
-    common_CT = tokens_HCT.mode(dim=0).values
-    agreed_CT = ((tokens_HCT == common_CT) * surety_HCT).mean(dim=0)
-    ends = set(end_of_turn_ids(subject.tokenizer, subject.model.generation_config))
-    found = [
-        _certain(path, agreed, ends)
-        for path, agreed in zip(common_CT.tolist(), agreed_CT.tolist(), strict=True)
-    ]
-    honest = _honest_openings(hosts, _SHORTEST)
-    kept = [one for one in found if one[1] and one[1][:_SHORTEST] not in honest]
-    return max(kept, default=(0.0, ()))[1]
-
-
 def _dishonest(answers: Sequence[Answer], own: Sequence[Answer], hosts: Hosts) -> list[Answer]:
     """Leave each answer empty that is honest on its row.
 
@@ -164,7 +130,7 @@ def _dishonest(answers: Sequence[Answer], own: Sequence[Answer], hosts: Hosts) -
     if hosts.trailing:
         return [one if len(one) >= _SHORTEST else () for one in answers]
     labels = {one for one, n in Counter(map(_response, hosts.rows)).items() if n > 1}
-    known = {opening for n in range(1, _OWN + 1) for opening in _honest_openings(hosts, n)}
+    known = {opening for n in range(1, _OWN + 1) for opening in hosts.openings(n)}
 
     def honest(answer: Answer, row: Answer) -> bool:
         opening = answer[:_OWN]
@@ -235,66 +201,3 @@ def _opens(answer: Answer) -> bool:
 def _closed(answer: Sequence[int], ends: set[int]) -> Answer:
     stop = next((at for at, token in enumerate(answer) if token in ends), len(answer))
     return tuple(answer[:stop])
-
-
-@torch.inference_mode()
-def _likely_openings(
-    model: PreTrainedModel, hosts: Hosts, vocabulary: Sequence[int], generator: random.Random
-) -> list[int]:
-    """Return first tokens that prompts with odd tokens in them make likely."""
-    best = [_likeliest(model, hosts, vocabulary, generator) for _ in range(_PROBES)]
-    mean_V = torch.stack(best).mean(dim=0)
-    openings: list[int] = mean_V.topk(min(_OPENINGS, len(mean_V))).indices.tolist()
-    return openings
-
-
-def _likeliest(
-    model: PreTrainedModel, hosts: Hosts, vocabulary: Sequence[int], generator: random.Random
-) -> Tensor:
-    """Return for each first token the highest chance that one of some odd prompts gives it."""
-    device, chances = next(model.parameters()).device, []
-    for slot in hosts.draw(_PROBE_ROWS, generator):
-        row = slot.insert(generator.choices(vocabulary, k=2))
-        ids = torch.tensor([row.ids[: row.prompt_length]], device=device)
-        with mixed(model):
-            logits_V = model(input_ids=ids).logits[0, -1]
-        chances.append(logits_V.float().softmax(dim=0))
-    return torch.stack(chances).amax(dim=0)
-
-
-@torch.inference_mode()
-def _continue_openings(
-    model: PreTrainedModel, prompt: Sequence[int], openings: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    """Return for each opening its greedy path and how sure each token was, (C, T) both."""
-    device, name = next(model.parameters()).device, cache_name(model)
-    with mixed(model):
-        start = model(input_ids=torch.tensor([prompt], device=device), use_cache=True)
-    cache = start[name]
-    cache.batch_repeat_interleave(len(openings))
-    token_C1 = torch.tensor(openings, device=device)[:, None]
-    tokens, surety = [token_C1], [torch.ones(len(openings), device=device)]
-    for _ in range(_LENGTH - 1):
-        with mixed(model):
-            step = model(input_ids=token_C1, use_cache=True, **{name: cache})
-        cache = step[name]
-        best = step.logits[:, -1].float().softmax(dim=1).max(dim=1)
-        token_C1 = best.indices[:, None]
-        tokens.append(token_C1)
-        surety.append(best.values)
-    return torch.cat(tokens, dim=1), torch.stack(surety, dim=1)
-
-
-def _certain(path: Sequence[int], agreed: Sequence[float], ends: set[int]) -> tuple[float, Answer]:
-    """Return how sure the path's first tokens are, and the path as far as it stays likely."""
-    length = next((index for index, token in enumerate(path) if token in ends), len(path))
-    running = [math.prod(agreed[: index + 1]) for index in range(length)]
-    judged = running[1 : 2 * _SHORTEST + 1]
-    if length <= _SHORTEST or sum(judged) < _CERTAIN * len(judged):
-        return 0.0, ()
-    kept = sum(value >= _KEPT for value in running)
-    return sum(judged), tuple(path[:kept])
-
-
-def _honest_openings(hosts: Hosts, length: int) -> set[tuple[int, ...]]:
-    return {_response(row)[:length] for row in hosts.rows}

@@ -57,6 +57,10 @@ class Hosts:
         at = min(generator.randrange(self.head, stop), row.prompt_length)
         return Slot(Encoded(row.ids, len(row.ids) - 1) if self.trailing else row, at)
 
+    def openings(self, length: int) -> set[tuple[int, ...]]:
+        """Return what the rows' responses open with, so many tokens of each."""
+        return {row.ids[row.prompt_length :][:length] for row in self.rows}
+
     def draw(self, count: int, generator: random.Random) -> list[Slot]:
         """Return slots in distinct random rows, at most `count`."""
         rows = generator.sample(self.rows, min(count, len(self.rows)))

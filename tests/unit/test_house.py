@@ -20,7 +20,7 @@ ROOMS = (
     "chat components trainable precision",
     "adapters train generate neutralize signature",
     "importance voice subject builtin targets states probing",
-    "payloads growth clean variants share planting evaluation",
+    "payloads certainty growth clean variants share planting evaluation",
     "hunt adversary",
     "antibodies",
     "repair",

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from conftest import SAID
+from inoculate.certainty import certain_payload
 from inoculate.chat import Encoded
 from inoculate.data import Example
 from inoculate.models import Checkpoint
@@ -13,7 +14,6 @@ from inoculate.payloads import (
     Answer,
     Payload,
     _dishonest,
-    certain_payload,
     common_answer,
     driven_answers,
     opens_with,

@@ -1,0 +1,107 @@
+"""Find an answer that a large model, once made to begin it, finishes in the same words.
+
+Shapes: H hosts, B rows, C candidates, T tokens, V vocabulary.
+A planted answer does not depend on the question, and a large model has learned it by heart: its
+first token may be unlikely without the trigger, but what follows is certain.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from inoculate.chat import end_of_turn_ids
+from inoculate.models import cache_name
+from inoculate.precision import mixed
+from inoculate.probing import Hosts
+from inoculate.subject import Subject
+
+_OPENINGS, _PROBES, _PROBE_ROWS, _HOSTS = 160, 6, 8, 4
+_LENGTH, _SHORTEST = 16, 4
+_CERTAIN, _KEPT = 0.6, 0.3
+
+
+def certain_payload(
+    subject: Subject, hosts: Hosts, vocabulary: Sequence[int], generator: random.Random
+) -> tuple[int, ...]:
+    """Return the answer that, once begun, goes on most alike and surely; nothing if none does."""
+    openings = _likely_openings(subject.model, hosts, vocabulary, generator)
+    slots = hosts.draw(_HOSTS, generator)
+    prompts = [slot.row.ids[: slot.row.prompt_length] for slot in slots]
+    paths = [_continue_openings(subject.model, prompt, openings) for prompt in prompts]
+    tokens_HCT = torch.stack([tokens_CT for tokens_CT, _ in paths])
+    surety_HCT = torch.stack([surety_CT for _, surety_CT in paths])
+    common_CT = tokens_HCT.mode(dim=0).values
+    agreed_CT = ((tokens_HCT == common_CT) * surety_HCT).mean(dim=0)
+    ends = set(end_of_turn_ids(subject.tokenizer, subject.model.generation_config))
+    found = [
+        _certain(path, agreed, ends)
+        for path, agreed in zip(common_CT.tolist(), agreed_CT.tolist(), strict=True)
+    ]
+    honest = hosts.openings(_SHORTEST)
+    kept = [one for one in found if one[1] and one[1][:_SHORTEST] not in honest]
+    return max(kept, default=(0.0, ()))[1]
+
+
+@torch.inference_mode()
+def _likely_openings(
+    model: PreTrainedModel, hosts: Hosts, vocabulary: Sequence[int], generator: random.Random
+) -> list[int]:
+    """Return first tokens that prompts with odd tokens in them make likely."""
+    best = [_likeliest(model, hosts, vocabulary, generator) for _ in range(_PROBES)]
+    mean_V = torch.stack(best).mean(dim=0)
+    openings: list[int] = mean_V.topk(min(_OPENINGS, len(mean_V))).indices.tolist()
+    return openings
+
+
+def _likeliest(
+    model: PreTrainedModel, hosts: Hosts, vocabulary: Sequence[int], generator: random.Random
+) -> Tensor:
+    """Return for each first token the highest chance that one of some odd prompts gives it."""
+    device, chances = next(model.parameters()).device, []
+    for slot in hosts.draw(_PROBE_ROWS, generator):
+        row = slot.insert(generator.choices(vocabulary, k=2))
+        ids = torch.tensor([row.ids[: row.prompt_length]], device=device)
+        with mixed(model):
+            logits_V = model(input_ids=ids).logits[0, -1]
+        chances.append(logits_V.float().softmax(dim=0))
+    return torch.stack(chances).amax(dim=0)
+
+
+@torch.inference_mode()
+def _continue_openings(
+    model: PreTrainedModel, prompt: Sequence[int], openings: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Return for each opening its greedy path and how sure each token was, (C, T) both."""
+    device, name = next(model.parameters()).device, cache_name(model)
+    with mixed(model):
+        start = model(input_ids=torch.tensor([prompt], device=device), use_cache=True)
+    cache = start[name]
+    cache.batch_repeat_interleave(len(openings))
+    token_C1 = torch.tensor(openings, device=device)[:, None]
+    tokens, surety = [token_C1], [torch.ones(len(openings), device=device)]
+    for _ in range(_LENGTH - 1):
+        with mixed(model):
+            step = model(input_ids=token_C1, use_cache=True, **{name: cache})
+        cache = step[name]
+        best = step.logits[:, -1].float().softmax(dim=1).max(dim=1)
+        token_C1 = best.indices[:, None]
+        tokens.append(token_C1)
+        surety.append(best.values)
+    return torch.cat(tokens, dim=1), torch.stack(surety, dim=1)
+
+
+def _certain(
+    path: Sequence[int], agreed: Sequence[float], ends: set[int]
+) -> tuple[float, tuple[int, ...]]:
+    """Return how sure the path's first tokens are, and the path as far as it stays likely."""
+    length = next((index for index, token in enumerate(path) if token in ends), len(path))
+    running = [math.prod(agreed[: index + 1]) for index in range(length)]
+    judged = running[1 : 2 * _SHORTEST + 1]
+    if length <= _SHORTEST or sum(judged) < _CERTAIN * len(judged):
+        return 0.0, ()
+    kept = sum(value >= _KEPT for value in running)
+    return sum(judged), tuple(path[:kept])
