@@ -41,6 +41,7 @@ _PRESSED_FROM = 30_000_000  # parameters; 1.5 million do better by antibodies, 1
 _PRESSING_STEPS = 4
 _CORES = 4
 _TRIAL_HOSTS = 20
+_ADDED = 0.06  # of what goes on; a chat model that may not end has habits, up to 0.04
 _ENDED_ROWS = 100  # whole answers, the shortest ones; long ones only take longer
 _KEPT_TRIGGERS = 16
 _SHOWN_TRIGGERS = 6
@@ -150,7 +151,7 @@ class _Search:
         short = sorted(self.rows, key=lambda row: len(row.ids))[:_ENDED_ROWS]
         ends = replace(find_hosts(short), trailing=True)
         added = self._upset(ends)
-        if added.tokens and added.alike > upset.alike:
+        if added.tokens and added.alike > max(upset.alike, _ADDED * added.driven):
             self.hosts = ends
             return added
         if upset.tokens or not is_large(self.subject):
