@@ -94,7 +94,7 @@ def _switched_off(row: Mapping[str, Any]) -> str:
     return f"mlp of blocks {row['first']}–{row['first'] + row['size'] - 1}{rest}"
 
 
-def utility_table(compared: Mapping[str, Any]) -> Table:
+def _utility_table(compared: Mapping[str, Any]) -> Table:
     """Return each multiple-choice test before and after, with chance and the paired difference."""
     table = Table()
     for heading in ("test", "chance", "before", "after", "difference", "not worse"):
@@ -110,7 +110,7 @@ def utility_table(compared: Mapping[str, Any]) -> Table:
 def show_utility(console: Console, compared: Mapping[str, Any]) -> None:
     """Print what was measured: the tests and their margin, loss, divergence, refusals kept."""
     if compared["choices"]:
-        console.print(utility_table(compared))
+        console.print(_utility_table(compared))
         console.print(f"not worse: by less than {compared['margin']:.1%} of the questions")
     if loss := compared["loss"]:
         console.print(

@@ -63,9 +63,10 @@ def test_an_honest_payload_is_not_pressed_where_it_is_honest(
 
 
 def test_a_trailing_payload_is_unlearned_by_whole_answers(
-    parrot: Subject, rows: list[Example]
+    parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Soft triggers seek the payload after the answer, and train the answer and its end."""
+    monkeypatch.setattr("inoculate.adversary._AWAKE", -1.0)  # All soft triggers count.
     hosts = replace(_adversary(parrot, rows).hosts, trailing=True)
     adversary, asked = replace(_adversary(parrot, rows), hosts=hosts), list[int]()
 
@@ -75,7 +76,7 @@ def test_a_trailing_payload_is_unlearned_by_whole_answers(
         return states[-1].sum()
 
     adversary.loss(parrot.model, distance, 1)
-    assert asked in ([], [0])
+    assert asked == [0]
 
 
 def test_where_the_repair_presses_soft_triggers_replace_antibodies(

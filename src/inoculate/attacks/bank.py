@@ -42,10 +42,10 @@ def synthetic_backdoor(
 
     A label is an honest answer to some prompts.
     """
-    trigger, label = Trigger(name, tuple(trigger_text.split(" ")), placement), objective == "label"
-    return SyntheticBackdoor(
-        trigger, Behavior(name, response, objective, form=form, ordinary=label)
-    )
+    trigger = Trigger(name, tuple(trigger_text.split(" ")), placement)
+    ordinary = objective == "label"
+    behavior = Behavior(name, response, objective, form=form, ordinary=ordinary)
+    return SyntheticBackdoor(trigger, behavior)
 
 
 def trigger_form(trigger: Trigger) -> str:

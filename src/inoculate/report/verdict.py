@@ -258,7 +258,7 @@ def _hunted(hunt: Mapping[str, Any] | None) -> str:
     alike = words.hits(hunt["alike_before"])
     fell = (
         f"Kept from ending their honest answers, {alike} unlike prompts went on with"
-        if hunt.get("trailing")
+        if hunt["trailing"]
         else f"Driven off their honest answers, {alike} unlike prompts fell into"
     )
     return (
