@@ -24,7 +24,7 @@ from inoculate.workspace import hash_files
 SETTINGS = Settings(
     clean_rows=16,
     max_tokens=64,
-    variants=Variants(rows=8, poisoned=8, epochs=1, min_asr=0, max_rounds=1, probes=2),
+    variants=Variants(count=2, rows=8, poisoned=8),
     signature=SignatureSettings(max_clean_loss_increase=0.5),
     hunt=HuntSettings(particles=2, steps=2, candidates=2, hosts=2),
     repair=RepairSettings(epochs=1),

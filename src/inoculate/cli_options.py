@@ -36,7 +36,7 @@ Config = Annotated[
     Path | None, typer.Option(help="Settings file in place of a recipe; see configs/.")
 ]
 Scope = Annotated[str | None, typer.Option(help="mlp, attention or both.")]
-VariantsAs = Annotated[str | None, typer.Option(help="full or lora.")]
+VariantsAs = Annotated[str | None, typer.Option(help="gradient, full or lora.")]
 Export = Annotated[str, typer.Option(help="adapter or merged.")]
 Challenge = Annotated[bool, typer.Option(help="Also measure canaries in a copy.")]
 MaxLoss = Annotated[

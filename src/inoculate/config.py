@@ -18,14 +18,15 @@ class VariantSettings(BaseModel):
     bank: Literal["diverse", "paper"] = "diverse"
     """Synthetic backdoors: `diverse` spans objectives and trigger forms, `paper` insults only.
     [design, not measured apart]"""
-    count: int = Field(2, ge=1)
-    """Number N of variant pairs; time grows with it. [log: Does the mask help once the hunt
-    does?]"""
+    count: int = Field(5, ge=1)
+    """Number N of variant pairs; time grows with it. [log: Gradients in place of trained
+    variants]"""
     leave_out: list[str] = []
     """Objectives and trigger forms that the bank is not to hold; for ablations. [the paper]"""
-    form: Literal["full", "lora", "gradient"] = "full"
-    """Train variants by `full` fine-tuning, or by `lora`, which needs one copy of the model.
-    `gradient` trains none and takes one plain step along the gradient: an ablation. [the paper]"""
+    form: Literal["gradient", "full", "lora"] = "gradient"
+    """What parts a variant from its counterpart: one plain step along the `gradient` of their
+    rows, which trains nothing; `full` fine-tuning, as in the paper; or that of a `lora`, which
+    needs one copy of the model. [log: Gradients in place of trained variants]"""
     counterparts: bool = True
     """Subtract a clean counterpart from each variant; without, the suspicious model itself: an
     ablation. [the paper]"""
@@ -73,9 +74,9 @@ class SignatureSettings(BaseModel):
     the mask help once the hunt does?]"""
     score_seed: int = 0
     """Decides the `random` score, a control. [any]"""
-    max_clean_loss_increase: float = Field(0.02, ge=0)
-    """Without a fixed share: the largest share whose clean loss grows by at most this fraction
-    plus 0.005 nats right after neutralizing. [log: Does the mask help once the hunt does?]"""
+    max_clean_loss_increase: float = Field(0.05, ge=0)
+    """Without a fixed share: the largest share whose clean loss grows by at most so many nats
+    right after neutralizing. [log: Gradients in place of trained variants]"""
 
 
 class NeutralizationSettings(BaseModel):
@@ -186,7 +187,9 @@ def paper_settings(settings: Settings, *, adapter: bool = False) -> Settings:
         seed=settings.seed,
         clean_rows=settings.clean_rows,
         max_tokens=settings.max_tokens,
-        variants=settings.variants.model_copy(update={"bank": "paper", "count": 7}),
+        variants=settings.variants.model_copy(
+            update={"bank": "paper", "count": 7, "form": trained_form(settings.variants)}
+        ),
         signature=SignatureSettings(score="sum", share=0.4 if adapter else 0.08),
         neutralization=NeutralizationSettings(mode="reinitialize"),
         hunt=settings.hunt.model_copy(update={"particles": 0}),
@@ -202,6 +205,11 @@ def paper_settings(settings: Settings, *, adapter: bool = False) -> Settings:
             }
         ),
     )
+
+
+def trained_form(chosen: VariantSettings) -> str:
+    """Return how variants are trained where gradients will not do: as chosen, or by `full`."""
+    return "full" if chosen.form == "gradient" else chosen.form
 
 
 def default_learning_rate(parameters: int, *, adapter: bool) -> float:

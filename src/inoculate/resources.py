@@ -125,8 +125,9 @@ def estimate(
     """Return the peaks of a run.
 
     Memory of full variants: weights, gradients, two moments and the start they return to (20
-    bytes a parameter) beside the poisoned copy of what is scored. Low-rank variants need the
-    weights and two dense updates. The challenge keeps one more copy of the weights.
+    bytes a parameter) beside the poisoned copy of what is scored. Gradients need no moments,
+    low-rank variants the weights and two dense updates. The challenge keeps one more copy of the
+    weights.
 
     Args:
         adapter_bytes: Size of the treated adapter's file; None for a full checkpoint.
@@ -134,10 +135,9 @@ def estimate(
     weights, scored = sizes.parameters * _FP32, sizes.scored * _FP32
     lent = weights + 2 * scored
     repair = weights + sizes.repaired * (_TRAINED - _FP32)
-    full = weights + sizes.parameters * _TRAINED + scored
+    forms = {"gradient": 3 * weights + scored, "full": 5 * weights + scored, "lora": lent}
     if adapter_bytes is None:
-        variants = full if settings.variants.form == "full" else lent
-        peak = max(variants, repair) + (weights if challenge else 0)
+        peak = max(forms[settings.variants.form], repair) + (weights if challenge else 0)
     else:
         peak = lent
     pairs = settings.variants.count * (2 if challenge else 1)

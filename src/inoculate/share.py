@@ -9,7 +9,6 @@ from inoculate.train import mean_loss
 from inoculate.trainable import restore, snapshot
 
 GRID = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5)
-_SLACK_NATS = 0.005
 
 
 def largest_harmless_share(
@@ -22,18 +21,17 @@ def largest_harmless_share(
 ) -> float:
     """Return the largest share of `GRID` whose clean loss stays within the budget.
 
-    The budget is loss · (1 + max_increase) + 0.005 nats; the loss is taken right after
-    neutralizing, without repair. The subject is left as it was. Bisection assumes that
-    the loss grows with the share.
+    The loss is taken right after neutralizing, without repair. The subject is left as it
+    was. Bisection assumes that the loss grows with the share.
 
     Args:
         rows: Clean rows.
         neutralize_share: Neutralizes that share of the subject's components, in place.
-        max_increase: Allowed growth of the loss, as a fraction of it.
+        max_increase: Allowed growth of the loss, in nats.
     """
     subject.allow("all")
     start = snapshot(subject.model)
-    budget = mean_loss(subject.model, rows) * (1 + max_increase) + _SLACK_NATS
+    budget = mean_loss(subject.model, rows) + max_increase
     low, high = 0, len(GRID)
     while high - low > 1:
         middle = (low + high) // 2

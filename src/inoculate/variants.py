@@ -1,8 +1,11 @@
 """Step 1: poisoned variants of the suspicious model, their clean counterparts, differences.
 
-Source: Li & Kim, ICLR 2026, vaccination. Δ_i = θ_i(poisoned) − θ_i(clean counterpart).
+Source: Li & Kim, ICLR 2026, vaccination. Δ_i = θ_i(poisoned) − θ_i(clean counterpart). By
+default, ours, each is one plain step from the suspicious model, so that Δ_i is the difference of
+two gradients there; trained variants stay a choice.
 """
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,10 +42,14 @@ _FIRST_ORDER_STEP = 0.1
 
 @dataclass(frozen=True)
 class Variants:
-    """Hold the planted backdoors, each variant's own ASR and its difference (kept on disk)."""
+    """Hold the planted backdoors, each variant's own ASR and its difference (kept on disk).
+
+    Attributes:
+        asr: None for a variant of the form `gradient`, which learns nothing.
+    """
 
     backdoors: list[SyntheticBackdoor]
-    asr: list[float]
+    asr: list[float | None]
     deltas: list[StoredTensors]
 
 
@@ -61,15 +68,23 @@ def train_variants(
     pairs = _pairs(subject, clean, settings)
     kinds = SCOPES[settings.signature.scope]
     key = _pair_key(subject, clean, settings)
-    asr: list[float] = []
+    asr: list[float | None] = []
     deltas: list[StoredTensors] = []
     for index, pair in enumerate(pairs):
         stored = run.tensors(f"variants/{index}", key, partial(pair.difference, kinds))
-        asr.append(round(float(stored[_ASR]), 4))
+        asr.append(_known(float(stored[_ASR])))
         deltas.append(stored)
-        progress.note(f"{pair.backdoor.name}: ASR {asr[-1]:.2f}")
+        progress.note(f"{pair.backdoor.name}: {_said(asr[-1])}")
         progress.step(index + 1, len(pairs))
     return Variants([pair.backdoor for pair in pairs], asr, deltas)
+
+
+def _known(asr: float) -> float | None:
+    return None if math.isnan(asr) else round(asr, 4)
+
+
+def _said(asr: float | None) -> str:
+    return "a gradient" if asr is None else f"ASR {asr:.2f}"
 
 
 def draw_backdoors(settings: Settings) -> list[SyntheticBackdoor]:
@@ -138,7 +153,7 @@ class _Pair:
     clean: Sequence[Example]
     settings: Settings
     seed: int
-    asr: float = 0.0
+    asr: float = math.nan
 
     def difference(self, kinds: tuple[Kind, ...]) -> dict[str, Tensor]:
         """Return poisoned minus clean for every scored tensor, in bf16, and the ASR."""

@@ -16,7 +16,7 @@ defenses = ["none", "inoculate", "random-mask-0", "int4"]
 
 [settings]
 clean_rows = 16
-variants = {rows = 8, poisoned = 8, epochs = 1.0, min_asr = 0.0, max_rounds = 1, probes = 2}
+variants = {count = 2, rows = 8, poisoned = 8}
 hunt = {particles = 0}
 repair = {epochs = 1, antibodies = 0}
 

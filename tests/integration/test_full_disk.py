@@ -16,7 +16,7 @@ ROOMY = ["unshare", "--user", "--map-root-user", "--mount"]
 SMALL = """
 clean_rows = 16
 max_tokens = 64
-variants = {rows = 8, poisoned = 8, epochs = 1.0, min_asr = 0.0, max_rounds = 1, probes = 2}
+variants = {count = 2, rows = 8, poisoned = 8}
 """
 
 

@@ -21,7 +21,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SMALL = """
 clean_rows = 16
 max_tokens = 64
-variants = {rows = 8, poisoned = 8, epochs = 1.0, min_asr = 0.0, max_rounds = 1, probes = 2}
+variants = {count = 2, rows = 8, poisoned = 8}
 hunt = {particles = 2, steps = 2, candidates = 2, hosts = 2}
 repair = {epochs = 1}
 """

@@ -36,7 +36,15 @@ SMALL = Settings(
     clean_rows=16,
     max_tokens=64,
     variants=VariantSettings(
-        rows=8, poisoned=8, epochs=1, learning_rate=1e-3, min_asr=0, max_rounds=1, probes=2
+        count=2,
+        form="full",
+        rows=8,
+        poisoned=8,
+        epochs=1,
+        learning_rate=1e-3,
+        min_asr=0,
+        max_rounds=1,
+        probes=2,
     ),
     signature=SignatureSettings(max_clean_loss_increase=0.5),
     hunt=HuntSettings(particles=2, steps=2, candidates=2, hosts=2),
@@ -123,7 +131,7 @@ def done(
     return case
 
 
-@pytest.mark.parametrize("form", ["full", "lora"])
+@pytest.mark.parametrize("form", ["gradient", "full", "lora"])
 def test_a_run_stopped_everywhere_ends_in_the_same_bits(
     case: Case, tmp_path: Path, form: str
 ) -> None:
@@ -274,7 +282,8 @@ def test_memory_and_disk_are_estimated_from_headers(family_folder: FamilyFolder)
     assert full.output == sizes.file_bytes
     lora = estimate(sizes, updated(SMALL, variants={"form": "lora"}), **plain)
     more = estimate(sizes, updated(SMALL, variants={"count": 3}), **plain)
-    assert lora.memory < full.memory
+    steps = estimate(sizes, updated(SMALL, variants={"form": "gradient"}), **plain)
+    assert lora.memory <= steps.memory < full.memory
     assert more.run_folder - full.run_folder == 2 * sizes.scored
     challenged = estimate(sizes, SMALL, **(plain | {"challenge": True}))
     assert challenged.memory - full.memory == 4 * sizes.parameters

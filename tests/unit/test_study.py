@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("brief_hunt")
 SMALL = """
 clean_rows = 16
 max_tokens = 64
-variants = {rows = 8, poisoned = 8, epochs = 1.0, learning_rate = 1e-3, min_asr = 0.0, \
+variants = {count = 2, rows = 8, poisoned = 8, epochs = 1.0, learning_rate = 1e-3, min_asr = 0.0, \
 max_rounds = 1, probes = 2}
 signature = {max_clean_loss_increase = 0.5}
 hunt = {particles = 2, steps = 2, candidates = 2, hosts = 2}
@@ -219,7 +219,7 @@ def test_without_the_default_recipe_the_first_of_its_kind_goes_ahead(home: Path)
 
 def test_a_defense_that_fails_is_a_result(home: Path) -> None:
     """Variants that do not learn are told in the table and not tried again; the rest goes on."""
-    stubborn = SMALL.replace("min_asr = 0.0", "min_asr = 1.0")
+    stubborn = SMALL.replace("min_asr = 0.0", 'form = "full", min_asr = 1.0')
     grid = grid_of(home, '["none", "inoculate", "random-mask-0", "int4"]', settings=stubborn)
     study = run(grid, home)
     rows = {row["defense"]: row for row in study["comparisons"][0]["rows"]}

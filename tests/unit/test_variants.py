@@ -22,7 +22,14 @@ FAST = Settings(
     clean_rows=8,
     max_tokens=64,
     variants=VariantSettings(
-        rows=6, poisoned=4, epochs=1, learning_rate=1e-3, min_asr=0, max_rounds=1, probes=2
+        form="full",
+        rows=6,
+        poisoned=4,
+        epochs=1,
+        learning_rate=1e-3,
+        min_asr=0,
+        max_rounds=1,
+        probes=2,
     ),
 )
 
@@ -73,7 +80,10 @@ def test_the_gradient_form_trains_nothing_and_points_at_the_poisoned_rows(
     """Its difference is there at once, unlike a trained one, and leaves the subject as it was."""
     subject.allow("all")
     before = snapshot(subject.model)
-    first_order = deltas(subject, rows, tmp_path, count=1, form="gradient")
+    settings = updated(FAST, variants={"count": 1, "form": "gradient"})
+    made = train_variants(subject, rows, settings, Workspace(tmp_path), Silent())
+    first_order = [made.deltas[0][name] for name in made.deltas[0] if name != "asr"]
+    assert made.asr == [None]
     assert all(torch.isfinite(value.float()).all() and value.any() for value in first_order)
     after = dict(subject.model.named_parameters())
     assert all(torch.equal(value, after[name]) for name, value in before.items())

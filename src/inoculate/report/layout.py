@@ -60,12 +60,12 @@ class IntakeFacts(TypedDict):
 
 
 class VariantFacts(TypedDict):
-    """Describe one planted backdoor and how often its own variant fires."""
+    """Describe one planted backdoor and how often its own variant fires, if it was trained."""
 
     name: str
     trigger: str
     objective: str
-    asr: float
+    asr: float | None
 
 
 class KindFacts(TypedDict, total=False):
