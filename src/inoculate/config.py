@@ -63,9 +63,9 @@ class SignatureSettings(BaseModel):
 
     scope: Literal["mlp", "attention", "both"] = "mlp"
     """Components considered: MLP channels, attention heads, or both. [the paper]"""
-    score: str = "product-per-importance"
-    """How components are ranked; see `inoculate.signature.SCORES`. [a trial on SmolLM2
-    before the log began]"""
+    score: str = "strength-per-importance"
+    """How components are ranked; see `inoculate.signature.SCORES`. [log: Gradients in place of
+    trained variants]"""
     alignment_weight: float = Field(1.0, ge=0)
     """The factor λ of the alignment in the `sum` scores. [the paper's equation, without a
     value]"""

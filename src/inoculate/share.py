@@ -8,7 +8,7 @@ from inoculate.subject import Subject
 from inoculate.train import mean_loss
 from inoculate.trainable import restore, snapshot
 
-GRID = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5)
+GRID = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5)
 
 
 def largest_harmless_share(
