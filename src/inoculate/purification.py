@@ -13,7 +13,7 @@ from torch import Tensor
 from inoculate.components import SCOPES, Kind
 from inoculate.config import Settings
 from inoculate.data import Example, sample
-from inoculate.hunt import Hunt, hunt
+from inoculate.hunt import Hunt, hunt, is_large
 from inoculate.importance import measure_importance
 from inoculate.progress import Progress, Silent
 from inoculate.repair import Lesson, prepare_lesson, repair
@@ -25,6 +25,7 @@ from inoculate.variants import Variants, data_key, train_variants, variants_key
 from inoculate.workspace import Workspace
 
 _SIGNATURE_PARTS = ("strength", "alignment", "importance")
+_SMALL_LOSS, _LARGE_LOSS = 0.2, 0.05
 
 
 @dataclass(frozen=True)
@@ -220,9 +221,16 @@ def choose_share(
         subject,
         subject.encode(list(rows), max_tokens=settings.max_tokens),
         neutralize_share,
-        max_increase=settings.signature.max_clean_loss_increase,
+        max_increase=allowed_loss(subject, settings),
         progress=progress,
     )
+
+
+def allowed_loss(subject: Subject, settings: Settings) -> float:
+    """Return by how many nats neutralizing may raise the clean loss."""
+    automatic = _LARGE_LOSS if is_large(subject) else _SMALL_LOSS
+    chosen = settings.signature.max_clean_loss_increase
+    return automatic if chosen is None else chosen
 
 
 def _kinds(settings: Settings) -> tuple[Kind, ...]:

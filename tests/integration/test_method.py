@@ -13,19 +13,20 @@ from safetensors.torch import load_file
 from inoculate.api import purify
 from inoculate.attacks import find_attack, find_task
 from inoculate.builtin.fixture import model_folder, world_rows
+from inoculate.clean import given_rows, resolve_target
 from inoculate.config import Settings, updated
 from inoculate.data import write_examples
 from inoculate.demo import demo_grid
 from inoculate.errors import InputError, UtilityError
 from inoculate.evaluation.exam import Measurement, examine, make_exam
 from inoculate.progress import Silent
+from inoculate.purification import purify_subject
 from inoculate.study import plan_trials
 from inoculate.subject import open_subject
 from inoculate.trainable import TOUCHES
 from inoculate.trial import Bench, Trial, run_trial
-
-# Fewer probes than the defaults, for speed; every stage still runs.
-FAST = {"variants": {"probes": 10}}
+from inoculate.variants import train_variants
+from inoculate.workspace import Workspace
 
 LOAD_AND_ANSWER = """
 import sys, torch
@@ -83,7 +84,7 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Patient:
     folder = tmp_path_factory.mktemp("study")
     grid = demo_grid("badnets", "refusal", seed=0, adapter=False)
     block = grid.attacked[0].model_copy(update={"prompts": 60, "utility": 200})
-    grid = grid.model_copy(update={"attacked": (block,), "settings": FAST})
+    grid = grid.model_copy(update={"attacked": (block,)})
     trials = plan_trials(grid, grid.cases()[0], folder)
     trials[0].bench.prepare(Silent())
     write_examples(world_rows(seed=0).clean, folder / "clean.jsonl")
@@ -109,6 +110,34 @@ def test_the_whole_payload_stops_firing_and_utility_stays(patient: Patient) -> N
     assert share(after.asr) <= 0.05
     assert share(after.planted) <= 0.02
     assert share(after.utility) >= share(before.utility) - 0.04
+
+
+@pytest.mark.parametrize(("score", "most"), [("strength-per-importance", 0.2), ("random", 1.0)])
+def test_the_signature_alone_breaks_what_a_random_mask_leaves(
+    patient: Patient, tmp_path: Path, score: str, most: float
+) -> None:
+    """Without hunt and antibodies the channels that gradients point at break the payload."""
+    trial, subject = patient.trials["inoculate"], patient.bench.open()
+    settings = updated(
+        trial.settings,
+        hunt={"particles": 0},
+        repair={"antibodies": 0},
+        signature={"share": 0.2, "score": score},
+    )
+    clean = given_rows(world_rows(seed=0).clean, settings)
+    settings = resolve_target(settings, clean)
+    purify_subject(subject, clean.rows, settings, Workspace(tmp_path))
+    left = share(examine(subject.model, subject.tokenizer, patient.bench.exam()).fragment)
+    assert most - 0.5 <= left <= most
+
+
+def test_a_trained_variant_learns_its_own_backdoor(patient: Patient, tmp_path: Path) -> None:
+    """The paper's variants, trained in the attacked model beside the hidden backdoor."""
+    subject, settings = patient.bench.open(), patient.trials["inoculate"].settings
+    settings = updated(settings, variants={"form": "full", "count": 1})
+    clean = world_rows(seed=0).clean[:100]
+    made = train_variants(subject, clean, settings, Workspace(tmp_path), Silent())
+    assert made.asr[0] is not None and made.asr[0] >= settings.variants.min_asr
 
 
 def test_what_purify_writes_does_as_the_trial_did(patient: Patient) -> None:
