@@ -21,7 +21,7 @@ from inoculate.share import largest_harmless_share
 from inoculate.signature import Signature, measure_differences, score_components, select_top
 from inoculate.subject import Subject
 from inoculate.trainable import restore
-from inoculate.variants import Variants, data_key, train_variants, variants_key
+from inoculate.variants import Variants, data_key, make_variants, variants_key
 from inoculate.workspace import Workspace
 
 _SIGNATURE_PARTS = ("strength", "alignment", "importance")
@@ -67,7 +67,7 @@ def purify_subject(
     show = progress or Silent()
     rows = sample(clean, settings.clean_rows, seed=settings.seed)
     show.stage("variants")
-    variants = train_variants(subject, rows, settings, run, show)
+    variants = make_variants(subject, rows, settings, run, show)
     show.stage("signature")
     subject.allow("all")  # Whether the variants were trained now or read.
     key = variants_key(subject, rows, settings)

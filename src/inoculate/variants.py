@@ -53,14 +53,14 @@ class Variants:
     deltas: list[StoredTensors]
 
 
-def train_variants(
+def make_variants(
     subject: Subject,
     clean: Sequence[Example],
     settings: Settings,
     run: Workspace,
     progress: Progress,
 ) -> Variants:
-    """Train N poisoned variants and counterparts; the subject is left as it was.
+    """Make N poisoned variants and counterparts; the subject is left as it was.
 
     Raises:
         VariantError: A variant did not learn its own backdoor within the bound.

@@ -25,7 +25,7 @@ from inoculate.study import plan_trials
 from inoculate.subject import open_subject
 from inoculate.trainable import TOUCHES
 from inoculate.trial import Bench, Trial, run_trial
-from inoculate.variants import train_variants
+from inoculate.variants import make_variants
 from inoculate.workspace import Workspace
 
 LOAD_AND_ANSWER = """
@@ -136,7 +136,7 @@ def test_a_trained_variant_learns_its_own_backdoor(patient: Patient, tmp_path: P
     subject, settings = patient.bench.open(), patient.trials["inoculate"].settings
     settings = updated(settings, variants={"form": "full", "count": 1})
     clean = world_rows(seed=0).clean[:100]
-    made = train_variants(subject, clean, settings, Workspace(tmp_path), Silent())
+    made = make_variants(subject, clean, settings, Workspace(tmp_path), Silent())
     assert made.asr[0] is not None and made.asr[0] >= settings.variants.min_asr
 
 

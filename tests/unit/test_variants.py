@@ -15,7 +15,7 @@ from inoculate.progress import Silent
 from inoculate.subject import Subject
 from inoculate.train import descend, mean_loss
 from inoculate.trainable import restore, snapshot
-from inoculate.variants import draw_backdoors, mean_of_variants, train_variants
+from inoculate.variants import draw_backdoors, mean_of_variants, make_variants
 from inoculate.workspace import Workspace
 
 FAST = Settings(
@@ -43,7 +43,7 @@ def subject(llama: Checkpoint) -> Subject:
 def deltas(subject: Subject, rows: list[Example], run: Path, **changed: object) -> list[Tensor]:
     """Return the first variant's differences, tensor by tensor in order of name."""
     settings = updated(FAST, variants=changed)
-    made = train_variants(subject, rows, settings, Workspace(run), Silent()).deltas[0]
+    made = make_variants(subject, rows, settings, Workspace(run), Silent()).deltas[0]
     return [made[name] for name in sorted(made) if name != "asr"]
 
 
@@ -81,7 +81,7 @@ def test_the_gradient_form_trains_nothing_and_points_at_the_poisoned_rows(
     subject.allow("all")
     before = snapshot(subject.model)
     settings = updated(FAST, variants={"count": 1, "form": "gradient"})
-    made = train_variants(subject, rows, settings, Workspace(tmp_path), Silent())
+    made = make_variants(subject, rows, settings, Workspace(tmp_path), Silent())
     first_order = [made.deltas[0][name] for name in made.deltas[0] if name != "asr"]
     assert made.asr == [None]
     assert all(torch.isfinite(value.float()).all() and value.any() for value in first_order)
