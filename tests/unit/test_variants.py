@@ -15,7 +15,7 @@ from inoculate.progress import Silent
 from inoculate.subject import Subject
 from inoculate.train import descend, mean_loss
 from inoculate.trainable import restore, snapshot
-from inoculate.variants import draw_backdoors, mean_of_variants, make_variants
+from inoculate.variants import draw_backdoors, make_variants, mean_of_variants
 from inoculate.workspace import Workspace
 
 FAST = Settings(
