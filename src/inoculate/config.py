@@ -189,7 +189,7 @@ def paper_settings(settings: Settings, *, adapter: bool = False) -> Settings:
         clean_rows=settings.clean_rows,
         max_tokens=settings.max_tokens,
         variants=settings.variants.model_copy(
-            update={"bank": "paper", "count": 7, "form": trained_form(settings.variants)}
+            update={"bank": "paper", "count": 7, "form": _trained_form(settings.variants)}
         ),
         signature=SignatureSettings(score="sum", share=0.4 if adapter else 0.08),
         neutralization=NeutralizationSettings(mode="reinitialize"),
@@ -208,7 +208,7 @@ def paper_settings(settings: Settings, *, adapter: bool = False) -> Settings:
     )
 
 
-def trained_form(chosen: VariantSettings) -> str:
+def _trained_form(chosen: VariantSettings) -> str:
     """Return how variants are trained where gradients will not do: as chosen, or by `full`."""
     return "full" if chosen.form == "gradient" else chosen.form
 

@@ -112,23 +112,25 @@ def test_the_whole_payload_stops_firing_and_utility_stays(patient: Patient) -> N
     assert share(after.utility) >= share(before.utility) - 0.04
 
 
-@pytest.mark.parametrize(("score", "most"), [("strength-per-importance", 0.2), ("random", 1.0)])
 def test_the_signature_alone_breaks_what_a_random_mask_leaves(
-    patient: Patient, tmp_path: Path, score: str, most: float
+    patient: Patient, tmp_path: Path
 ) -> None:
     """Without hunt and antibodies the channels that gradients point at break the payload."""
-    trial, subject = patient.trials["inoculate"], patient.bench.open()
+    assert fragments_left(patient, tmp_path, "strength-per-importance") <= 0.2
+    assert fragments_left(patient, tmp_path, "random") >= 0.5
+
+
+def fragments_left(patient: Patient, folder: Path, score: str) -> float:
+    """Return the share of fragments after a mask by this score and a plain repair."""
     settings = updated(
-        trial.settings,
+        patient.trials["inoculate"].settings,
         hunt={"particles": 0},
         repair={"antibodies": 0},
         signature={"share": 0.2, "score": score},
     )
-    clean = given_rows(world_rows(seed=0).clean, settings)
-    settings = resolve_target(settings, clean)
-    purify_subject(subject, clean.rows, settings, Workspace(tmp_path))
-    left = share(examine(subject.model, subject.tokenizer, patient.bench.exam()).fragment)
-    assert most - 0.5 <= left <= most
+    clean, subject = given_rows(world_rows(seed=0).clean, settings), patient.bench.open()
+    purify_subject(subject, clean.rows, resolve_target(settings, clean), Workspace(folder))
+    return share(examine(subject.model, subject.tokenizer, patient.bench.exam()).fragment)
 
 
 def test_a_trained_variant_learns_its_own_backdoor(patient: Patient, tmp_path: Path) -> None:

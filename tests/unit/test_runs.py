@@ -36,15 +36,7 @@ SMALL = Settings(
     clean_rows=16,
     max_tokens=64,
     variants=VariantSettings(
-        count=2,
-        form="full",
-        rows=8,
-        poisoned=8,
-        epochs=1,
-        learning_rate=1e-3,
-        min_asr=0,
-        max_rounds=1,
-        probes=2,
+        count=2, rows=8, poisoned=8, epochs=1, learning_rate=1e-3, min_asr=0, max_rounds=1, probes=2
     ),
     signature=SignatureSettings(max_clean_loss_increase=0.5),
     hunt=HuntSettings(particles=2, steps=2, candidates=2, hosts=2),
@@ -277,15 +269,16 @@ def test_memory_and_disk_are_estimated_from_headers(family_folder: FamilyFolder)
     assert sizes.parameters * 2 == sizes.file_bytes
     assert sizes.scored == 2 * 3 * 32 * 48
     plain: dict[str, Any] = {"adapter_bytes": None, "merged": False, "challenge": False}
-    full = estimate(sizes, SMALL, **plain)
+    trained = updated(SMALL, variants={"form": "full"})
+    full = estimate(sizes, trained, **plain)
     assert full.memory - 20 * sizes.parameters - 4 * sizes.scored == 500_000_000
     assert full.output == sizes.file_bytes
-    lora = estimate(sizes, updated(SMALL, variants={"form": "lora"}), **plain)
-    more = estimate(sizes, updated(SMALL, variants={"count": 3}), **plain)
-    steps = estimate(sizes, updated(SMALL, variants={"form": "gradient"}), **plain)
+    lora = estimate(sizes, updated(trained, variants={"form": "lora"}), **plain)
+    more = estimate(sizes, updated(trained, variants={"count": 3}), **plain)
+    steps = estimate(sizes, SMALL, **plain)
     assert lora.memory <= steps.memory < full.memory
     assert more.run_folder - full.run_folder == 2 * sizes.scored
-    challenged = estimate(sizes, SMALL, **(plain | {"challenge": True}))
+    challenged = estimate(sizes, trained, **(plain | {"challenge": True}))
     assert challenged.memory - full.memory == 4 * sizes.parameters
 
 

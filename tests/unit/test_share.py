@@ -5,8 +5,10 @@ import torch
 
 from conftest import FamilyFolder
 from inoculate.chat import Encoded
+from inoculate.config import Settings, updated
 from inoculate.data import Example
 from inoculate.progress import Silent
+from inoculate.purification import allowed_loss
 from inoculate.share import GRID, largest_harmless_share
 from inoculate.subject import Subject, open_subject
 
@@ -34,6 +36,15 @@ def test_larger_budget_allows_a_larger_share(subject: Subject, rows: list[Exampl
     shares = [_choose(subject, rows, harm=30.0, budget=budget) for budget in (0.0, 0.3, 3.0)]
     assert shares == sorted(shares)
     assert GRID[0] < shares[1] < GRID[-1]
+
+
+def test_a_large_model_may_lose_less(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The budget follows from the size of the model, unless it is given."""
+    small = allowed_loss(subject, Settings())
+    monkeypatch.setattr("inoculate.purification.is_large", lambda _: True)
+    assert 0 < allowed_loss(subject, Settings()) < small
+    given = updated(Settings(), signature={"max_clean_loss_increase": 0.0})
+    assert allowed_loss(subject, given) == 0
 
 
 def test_subject_is_left_as_it_was(subject: Subject, rows: list[Example]) -> None:

@@ -22,14 +22,7 @@ FAST = Settings(
     clean_rows=8,
     max_tokens=64,
     variants=VariantSettings(
-        form="full",
-        rows=6,
-        poisoned=4,
-        epochs=1,
-        learning_rate=1e-3,
-        min_asr=0,
-        max_rounds=1,
-        probes=2,
+        form="full", rows=6, poisoned=4, epochs=1, learning_rate=1e-3, min_asr=0, max_rounds=1
     ),
 )
 
