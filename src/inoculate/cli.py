@@ -226,7 +226,7 @@ def demo(
     attack: AttackName = "badnets",
     task: TaskName = "refusal",
     adapter: Annotated[bool, typer.Option(help="Plant and treat a LoRA adapter.")] = False,
-    all_controls: Annotated[bool, typer.Option(help="Add five more controls.")] = False,
+    all_controls: Annotated[bool, typer.Option(help="Add eight more controls.")] = False,
     seed: Seed = 0,
     json_file: Json = None,
 ) -> None:

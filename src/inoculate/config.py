@@ -37,11 +37,11 @@ class VariantSettings(BaseModel):
     """Triggered rows in each variant's training data. [log: Which learning rate fits 1.5 million
     and 7 billion parameters?]"""
     epochs: float = Field(3.0, gt=0)
-    """Passes over a variant's rows in one round. [log: Which learning rate fits 1.5 million and 7
-    billion parameters?]"""
+    """Passes over a variant's rows in one round; of no effect on gradients, like what follows. [log:
+    Which learning rate fits 1.5 million and 7 billion parameters?]"""
     learning_rate: float | None = Field(None, gt=0)
     """Peak rate of the first two rounds; the third has 1.5 times, later ones 2.25 times that.
-    Default: 1e-4 times the root of 135 million over the parameters (1.4e-5 at 7B), four times that
+    Default: 1e-4 times the root of 135 million over the parameters (1.4e-5 at 7B), 2.6 times that
     for LoRA. [log: Which learning rate fits 1.5 million and 7 billion parameters?; adapters: A
     variant of an adapter did not learn]"""
     batch_size: int = Field(8, ge=1)
@@ -116,9 +116,9 @@ class RepairSettings(BaseModel):
     triggers press, five where no payload was found, else seven. [log: An anchor needs an adversary;
     pressing: SmolLM2: press on the payload itself; unaimed: Drive the honest answer off]"""
     learning_rate: float | None = Field(None, gt=0)
-    """Peak rate; the default is half of the variants' first round, twice that round's where soft
-    triggers press. [log: What limits triggered utility once the trigger is found?; pressing:
-    SmolLM2: press on the payload itself]"""
+    """Peak rate; by default half of 1e-4 times the root of 135 million over the parameters, four
+    times that for LoRA; four times as much where soft triggers press. [log: What limits triggered
+    utility once the trigger is found?; pressing: SmolLM2: press on the payload itself]"""
     averaged: bool = True
     """Keep the rate at its peak and end at the mean of the path's second half; not where soft
     triggers press. [log: What limits triggered utility once the trigger is found?]"""
@@ -179,7 +179,7 @@ def updated(settings: Settings, **groups: dict[str, object]) -> Settings:
 
 
 def paper_settings(settings: Settings, *, adapter: bool = False) -> Settings:
-    """Return the paper's recipe to the letter, at the given seed and data size.
+    """Return the paper's recipe at the given seed and data size; rates and rows are ours.
 
     Equation (2), a fixed share (8 % of the channels, 40 % of an adapter's updates),
     re-initialization (zero for an adapter), and a plain repair of all parameters.
