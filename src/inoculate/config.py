@@ -37,8 +37,8 @@ class VariantSettings(BaseModel):
     """Triggered rows in each variant's training data. [log: Which learning rate fits 1.5 million
     and 7 billion parameters?]"""
     epochs: float = Field(3.0, gt=0)
-    """Passes over a variant's rows in one round; of no effect on gradients, like what follows. [log:
-    Which learning rate fits 1.5 million and 7 billion parameters?]"""
+    """Passes over a variant's rows in one round; of no effect on gradients, like what follows.
+    [log: Which learning rate fits 1.5 million and 7 billion parameters?]"""
     learning_rate: float | None = Field(None, gt=0)
     """Peak rate of the first two rounds; the third has 1.5 times, later ones 2.25 times that.
     Default: 1e-4 times the root of 135 million over the parameters (1.4e-5 at 7B), 2.6 times that
