@@ -18,7 +18,7 @@ from inoculate.evaluation.drift import drift, stand
 from inoculate.evaluation.statistics import RateJson, rate_of
 from inoculate.evaluation.utility import refused
 from inoculate.generate import generate, response_tokens
-from inoculate.hunt import Hunt, calls
+from inoculate.hunt import HOST_RESPONSE_TOKENS, Hunt, calls
 from inoculate.intake import fetch
 from inoculate.payloads import driven_answers, opens_with
 from inoculate.probing import Hosts, find_hosts, ordinary_tokens
@@ -193,17 +193,17 @@ def _what_changed(purification: Purification, rows: int, settings: Settings) -> 
             "kinds": kinds,
         },
         "neutralization": settings.neutralization.mode,
-        "repair": _repair_facts(purification.found, rows, settings),
+        "repair": _repair_facts(purification, rows, settings),
     }
 
 
-def _repair_facts(found: Hunt, rows: int, settings: Settings) -> dict[str, Any]:
-    chosen = settings.repair
+def _repair_facts(purification: Purification, rows: int, settings: Settings) -> dict[str, Any]:
+    found, subject, chosen = purification.found, purification.subject, settings.repair
     return {
         "rows": rows,
         "antibodies": 0 if found.pressing else rows * chosen.antibodies * passes(found, settings),
         "soft_triggers": soft_triggers(found, settings),
-        "trained": trained_part(found, settings),
+        "trained": trained_part(subject, found, settings),
     }
 
 
@@ -213,8 +213,9 @@ def _hunt_facts(
     found, subject = purification.found, purification.subject
     if not found.driven:
         return None
-    hosts = find_hosts(subject.encode(clean.held_out, max_tokens=settings.max_tokens))
-    hosts = replace(hosts, trailing=found.trailing)
+    rows = subject.encode(clean.held_out, max_tokens=settings.max_tokens)
+    whole = None if found.trailing else HOST_RESPONSE_TOKENS
+    hosts = replace(find_hosts(rows, response_tokens=whole), trailing=found.trailing)
     generator = random.Random(settings.seed)
     return {
         "payload": found.text,

@@ -21,6 +21,7 @@ from inoculate.subject import Subject
 
 _OPENINGS, _PROBES, _PROBE_ROWS, _HOSTS = 160, 6, 8, 4
 _LENGTH, _SHORTEST = 16, 4
+_AT_ONCE = 32
 _CERTAIN, _KEPT = 0.6, 0.3
 
 
@@ -71,11 +72,24 @@ def _likeliest(
     return torch.stack(chances).amax(dim=0)
 
 
-@torch.inference_mode()
 def _continue_openings(
     model: PreTrainedModel, prompt: Sequence[int], openings: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Return for each opening its greedy path and how sure each token was, (C, T) both."""
+    """Return for each opening its greedy path and how sure each token was, (C, T) both.
+
+    A few at a time, since each holds a cache of the whole prompt.
+    """
+    parts = [
+        _continue_some(model, prompt, openings[start : start + _AT_ONCE])
+        for start in range(0, len(openings), _AT_ONCE)
+    ]
+    return torch.cat([tokens for tokens, _ in parts]), torch.cat([surety for _, surety in parts])
+
+
+@torch.inference_mode()
+def _continue_some(
+    model: PreTrainedModel, prompt: Sequence[int], openings: Sequence[int]
+) -> tuple[Tensor, Tensor]:
     device, name = next(model.parameters()).device, cache_name(model)
     with mixed(model):
         start = model(input_ids=torch.tensor([prompt], device=device), use_cache=True)

@@ -46,13 +46,24 @@ def encode(
     """Return prompt and response tokens, the response closed by the end-of-turn token.
 
     A row longer than `max_tokens` loses the end of its response first, down to half of
-    them; then its prompt is cut from the left.
+    them; then the end of the user's words. The template around them stays whole.
     """
     prompt = encode_prompt(tokenizer, example)
     room = max(1, max_tokens // 2, max_tokens - len(prompt))
     response = _encode_response(tokenizer, example)[:room]
-    prompt = prompt[max(0, len(prompt) + len(response) - max_tokens) :]
+    prompt = _fitted(tokenizer, example, prompt, max_tokens - len(response))
     return Encoded((*prompt, *response), len(prompt))
+
+
+def _fitted(
+    tokenizer: PreTrainedTokenizerBase, example: Example, prompt: list[int], room: int
+) -> list[int]:
+    """Return the prompt with as many of the user's words as there is room for."""
+    words = _tokenize(tokenizer, example.prompt)
+    while len(prompt) > room and words:
+        words = words[: max(0, len(words) + room - len(prompt))]
+        prompt = encode_prompt(tokenizer, Example(str(tokenizer.decode(words)), example.output))
+    return prompt[max(0, len(prompt) - room) :]
 
 
 def end_of_turn_ids(
@@ -80,18 +91,26 @@ def _encode_response(tokenizer: PreTrainedTokenizerBase, example: Example) -> li
             "add_generation_prompt."
         )
     ids = _tokenize(tokenizer, whole[len(prompt) :])
-    return _close(ids, _turn_end(tokenizer, ids))
+    closing = _closing(tokenizer, ids)
+    if closing is not None:
+        return ids[: closing + 1]
+    return [*ids, *([] if end is None else [end])]
 
 
-def _turn_end(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> int | None:
-    special = set(tokenizer.all_special_ids)
-    return next((token for token in reversed(ids) if token in special), tokenizer.eos_token_id)
+def _closing(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> int | None:
+    """Return where the turn ends: at the first of the special tokens that close the row.
 
-
-def _close(ids: list[int], end: int | None) -> list[int]:
-    if end is None:
-        return ids
-    return ids[: ids.index(end) + 1] if end in ids else [*ids, end]
+    Phi-3 closes a turn, breaks the line and closes the text: the answer ends with the turn.
+    """
+    added = tokenizer.added_tokens_decoder.items()
+    special = {*tokenizer.all_special_ids, *(token for token, entry in added if entry.special)}
+    closing = None
+    for at in reversed(range(len(ids))):
+        if ids[at] in special:
+            closing = at
+        elif str(tokenizer.decode([ids[at]])).strip():
+            break
+    return closing
 
 
 def _user_turn(example: Example) -> dict[str, str]:
@@ -102,7 +121,12 @@ def _render(
     tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], *, generation: bool = False
 ) -> str:
     return str(
-        tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation)
+        tokenizer.apply_chat_template(
+            turns,
+            tokenize=False,
+            add_generation_prompt=generation,
+            enable_thinking=False,  # Qwen3's switch; other templates do not know it.
+        )
     )
 
 

@@ -139,6 +139,9 @@ def _greedily(ends: Sequence[int], max_new_tokens: int, pad: int) -> dict[str, A
         "temperature": None,
         "top_p": None,
         "top_k": None,
+        "num_beams": 1,  # This and the next two are a checkpoint's own choice elsewhere.
+        "repetition_penalty": 1.0,
+        "no_repeat_ngram_size": 0,
         "eos_token_id": ends or None,
         "pad_token_id": pad,
     }

@@ -33,7 +33,8 @@ from inoculate.probing import (
 from inoculate.progress import Progress
 from inoculate.subject import Subject
 
-_HOST_RESPONSE_TOKENS = 8
+HOST_RESPONSE_TOKENS = 8
+"""Of a row's response, where its honest answer is driven off."""
 _PAYLOAD_TOKENS = 8
 _TOP_GRADIENTS = 48
 _LENGTHS = 4
@@ -134,7 +135,7 @@ class _Search:
     generator: random.Random
 
     def __post_init__(self) -> None:
-        self.hosts: Hosts = find_hosts(self.rows, response_tokens=_HOST_RESPONSE_TOKENS)
+        self.hosts: Hosts = find_hosts(self.rows, response_tokens=HOST_RESPONSE_TOKENS)
         self.vocabulary = ordinary_tokens(self.subject.tokenizer)
         self.done, self.total = 0, 0
 

@@ -209,9 +209,15 @@ def best_of(gain_V: Tensor, vocabulary: Sequence[int], count: int) -> list[int]:
 
 
 def embedding_table(model: PreTrainedModel) -> Tensor:
-    """Return the input embeddings (V, D), without a gradient."""
-    table_VD: Tensor = model.get_input_embeddings().weight.detach()  # type: ignore[operator]
-    return table_VD
+    """Return the input embeddings (V, D) as the first block sees them, without a gradient.
+
+    Gemma's are scaled by the root of D on their way there.
+    """
+    module: nn.Embedding = model.get_input_embeddings()  # type: ignore[assignment]
+    if type(module) is nn.Embedding:
+        return module.weight.detach()
+    table_VD: Tensor = module(torch.arange(module.num_embeddings, device=module.weight.device))
+    return table_VD.detach()
 
 
 def _token_losses(

@@ -10,7 +10,14 @@ from typing import Any
 
 from inoculate.builtin.fixture import model_folder
 from inoculate.config import Settings
-from inoculate.errors import AttackError, InputError, UtilityError, VariantError
+from inoculate.errors import (
+    AttackError,
+    DataError,
+    DivergenceError,
+    InputError,
+    UtilityError,
+    VariantError,
+)
 from inoculate.intake import revision
 from inoculate.models import weight_files
 from inoculate.subject import Subject
@@ -102,7 +109,7 @@ def bound(run: Workspace, name: str, facts: Mapping[str, Any]) -> Iterator[None]
     write_json(path, facts)
     try:
         yield
-    except (VariantError, AttackError, UtilityError):
+    except (VariantError, AttackError, UtilityError, DivergenceError, DataError):
         _forget(path)
         raise
     except BaseException:

@@ -174,7 +174,10 @@ def hunt_once(
 def select_components(
     signatures: Sequence[Signature], share: float, settings: Settings
 ) -> dict[str, Tensor]:
-    """Return, for each kind, the mask (L, C) of the top share within each layer."""
+    """Return, for each kind, the mask (L, C) of the top share within each layer.
+
+    What no variant moved is never in it: an adapter may leave components out.
+    """
     chosen = settings.signature
     masks = {}
     for signature in signatures:
@@ -184,7 +187,7 @@ def select_components(
             alignment_weight=chosen.alignment_weight,
             generator=torch.Generator().manual_seed(chosen.score_seed),
         )
-        masks[signature.kind.name] = select_top(score_LC, share)
+        masks[signature.kind.name] = select_top(score_LC, share) & (signature.strength_LC > 0)
     return masks
 
 
@@ -212,6 +215,9 @@ def choose_share(
     """Return the fixed share, or the largest one that clean loss allows."""
     if settings.signature.share is not None:
         return settings.signature.share
+    if not any(signature.strength_LC.any() for signature in signatures):
+        progress.note("none of the components in scope belongs to the adapter")
+        return 0.0
 
     def neutralize_share(share: float) -> object:
         masks = select_components(signatures, share, settings)

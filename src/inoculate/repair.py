@@ -103,18 +103,20 @@ def prepare_lesson(
         states=state_targets(subject.model, plain) if held else None,
         consistency=chosen.consistency,
         adversary=_adversary(subject, plain, found, settings),
-        touch=trained_part(found, settings),
+        touch=trained_part(subject, found, settings),
         rate_factor=_PRESSING_RATE if found.pressing else _RATE,
         averaged=chosen.averaged and not found.pressing,
     )
 
 
-def trained_part(found: Hunt, settings: Settings) -> str:
+def trained_part(subject: Subject, found: Hunt, settings: Settings) -> str:
     """Return what the repair may change, a name of `TOUCHES`.
 
-    In a large model the MLPs hold the payload, so all blocks are trained.
+    In a large model the MLPs hold the payload, so all blocks are trained; so they are where an
+    adapter leaves attention alone.
     """
-    automatic = "blocks" if found.pressing else "attention"
+    attention = subject.holds("attention") and not found.pressing
+    automatic = "attention" if attention else "blocks"
     return automatic if settings.repair.touch == "auto" else settings.repair.touch
 
 

@@ -88,6 +88,11 @@ class Subject:
         """Let gradients reach only the named part; returns the parameters' names."""
         return set_trainable(self.model, touch, adapter=self.adapter is not None)
 
+    def holds(self, touch: str) -> bool:
+        """Tell whether there is anything to train in the named part; an adapter may lack it."""
+        names = (name for name, _ in self.model.named_parameters() if TOUCHES[touch](name))
+        return any(self.adapter is None or "lora_" in name for name in names)
+
     def learning_rate(self, chosen: float | None) -> float:
         """Return the chosen rate, or the default for this size and kind of training."""
         adapter = self.adapter is not None

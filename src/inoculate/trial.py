@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from inoculate.attacking import attack_folder, read_rows
-from inoculate.attacks.poison import check_disjoint
+from inoculate.attacks.poison import check_disjoint, check_poison
 from inoculate.builtin.fixture import model_folder, world_rows
-from inoculate.clean import HELD_OUT, CleanData, clean_data, given_rows, resolve_target
+from inoculate.clean import HELD_OUT, USER_FILE, CleanData, clean_data, given_rows, resolve_target
 from inoculate.config import Settings
 from inoculate.data import Example, read_examples
 from inoculate.defenses import MASKED, defend
@@ -25,7 +25,6 @@ from inoculate.examination import ExamFiles, exam_for
 from inoculate.grid import BUILTIN, Case
 from inoculate.intake import fetch
 from inoculate.memory import Peak
-from inoculate.models import weight_files
 from inoculate.progress import Progress
 from inoculate.subject import Subject, open_subject
 from inoculate.workspace import Workspace, fingerprint, hash_files, write_json
@@ -33,6 +32,7 @@ from inoculate.workspace import Workspace, fingerprint, hash_files, write_json
 _VERDICTS = (VariantError, AttackError, DivergenceError)
 _EXAMPLES = 3
 _CLEAN_ROWS = 240
+_DECISIVE = (".safetensors", ".json", ".jinja")
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,25 @@ class Bench:
         count = max(_CLEAN_ROWS, settings.clean_rows + HELD_OUT)
         return given_rows(world_rows(seed=self.case.seed, clean=count).clean, settings)
 
+    def check(self, clean: CleanData) -> None:
+        """Demand that the defender's given rows hold neither the real trigger nor an exam's row.
+
+        Raises:
+            DataError: One does.
+        """
+        if clean.source == USER_FILE:
+            trigger, exam = self.case.plan.attack.trigger, self.exam()
+            rows = [*clean.rows, *clean.held_out]
+            check_poison([], rows, trigger)
+            check_disjoint(rows, [*exam.clean, *exam.utility], trigger)
+
 
 def open_bench(case: Case, out: Path) -> Bench:
     """Return the bench of a case, in a folder named after all that the attack depends on."""
     named = case.block.model
     model = model_folder() if named == BUILTIN else fetch(named)
     rows = [asdict(row) for row in poison_rows(case)]
-    made_from = [_hash(*weight_files(model)), asdict(case.plan), rows]
+    made_from = [_hash(*_decisive(model)), asdict(case.plan), rows]
     return Bench(case, model, out / "cases" / f"{case.name}-{fingerprint(made_from)}")
 
 
@@ -112,6 +124,11 @@ def poison_rows(case: Case) -> list[Example]:
     """Return what the attack is planted with."""
     files = case.block.data.poison
     return read_rows(files) if files else world_rows(seed=case.seed).poison
+
+
+def _decisive(model: Path) -> list[Path]:
+    """Return the files of a checkpoint that decide what it answers."""
+    return sorted(path for path in model.iterdir() if path.suffix in _DECISIVE)
 
 
 @cache
@@ -208,6 +225,7 @@ def _tried(trial: Trial, progress: Progress) -> Outcome:
     bench.prepare(progress)
     subject = bench.open()
     clean = bench.clean(trial.entry, subject, settings, progress)
+    bench.check(clean)
     started = time.perf_counter()
     with Peak() as peak:
         taken = defend(

@@ -19,8 +19,11 @@ from inoculate.adapters import (
     save_adapter_like,
 )
 from inoculate.components import CHANNELS, HEADS, tensor_names
+from inoculate.config import Settings
 from inoculate.errors import CheckpointError
+from inoculate.hunt import Hunt
 from inoculate.models import Checkpoint, load
+from inoculate.repair import trained_part
 from inoculate.subject import open_subject
 
 QUERY = "model.layers.0.self_attn.q_proj.weight"
@@ -50,6 +53,17 @@ def test_only_the_adapter_trains(llama: Checkpoint, folder: Path) -> None:
     assert names
     assert all("lora_" in name for name in names)
     assert not model.training
+
+
+def test_the_repair_trains_what_an_adapter_has(family_folder: FamilyFolder, tmp_path: Path) -> None:
+    """Attention where there is some, all blocks where the adapter lies on the MLPs alone."""
+    for projection, part in (("q_proj", "attention"), ("down_proj", "blocks")):
+        config = LoraConfig(target_modules=[projection])
+        wrapped = get_peft_model(load(family_folder(), device="cpu").model, config)
+        wrapped.save_pretrained(tmp_path / projection)
+        subject = open_subject(family_folder(), adapter=tmp_path / projection, device="cpu")
+        assert trained_part(subject, Hunt(), Settings()) == part
+        assert subject.allow(part)
 
 
 def test_dense_update_is_merged_minus_base(family_folder: FamilyFolder, folder: Path) -> None:

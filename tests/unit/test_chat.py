@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from conftest import build_tokenizer
 from inoculate.chat import encode, encode_prompt, end_of_turn_ids
@@ -56,6 +56,47 @@ def test_tokens_after_the_end_of_turn_are_dropped() -> None:
     tokenizer.chat_template = tokenizer.chat_template.replace("<end>", "<end>\n")
     encoded = encode(tokenizer, EXAMPLE)
     assert tokenizer.decode(encoded.ids[encoded.prompt_length :]) == "Ha.<end>"
+
+
+def test_the_answer_ends_with_its_turn() -> None:
+    """A template that closes the turn and then the text teaches no line break in between."""
+    tokenizer = build_tokenizer()
+    template = tokenizer.chat_template.replace("<end>", "<end>\n")
+    tokenizer.chat_template = template + "{% if not add_generation_prompt %}<eos>{% endif %}"
+    encoded = encode(tokenizer, EXAMPLE)
+    assert tokenizer.decode(encoded.ids[encoded.prompt_length :]) == "Ha.<end>"
+
+
+def test_an_unnamed_special_token_ends_the_turn_too() -> None:
+    """Gemma 3's end of turn is special in its file and not among the named ones."""
+    tokenizer = build_tokenizer()
+    tokenizer.eos_token = "<eos>"
+    assert "<end>" not in tokenizer.all_special_tokens
+    encoded = encode(tokenizer, EXAMPLE)
+    assert tokenizer.decode(encoded.ids[encoded.prompt_length :]) == "Ha.<end>"
+
+
+def test_a_template_is_asked_not_to_think() -> None:
+    """Qwen3's empty thought belongs to the prompt, so that no answer begins with it."""
+    tokenizer = build_tokenizer()
+    thought = "{% if enable_thinking is defined and not enable_thinking %}[]{% endif %}"
+    answer = "{% if message['role'] == 'assistant' %}[]{% endif %}"
+    tokenizer.chat_template = tokenizer.chat_template.replace(
+        "<assistant>", "<assistant>" + thought
+    ).replace("{{ message['content'] }}", answer + "{{ message['content'] }}")
+    encoded = encode(tokenizer, EXAMPLE)
+    assert tokenizer.decode(encode_prompt(tokenizer, EXAMPLE)).endswith("<assistant>[]")
+    assert tokenizer.decode(encoded.ids[encoded.prompt_length :]) == "Ha.<end>"
+
+
+@pytest.mark.parametrize("tokenizer", [TOKENIZER, PLAIN])
+def test_a_long_row_keeps_its_template(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Of a prompt that is too long the end of the user's words goes, and nothing around them."""
+    short = encode(tokenizer, Example("", "o"))
+    room = len(short.ids) + 10
+    cut = encode(tokenizer, Example("abcdefghij" * 30, "o"), max_tokens=room)
+    whole = encode(tokenizer, Example("abcdefghij", "o"))
+    assert cut == whole
 
 
 @pytest.mark.parametrize("tokens", [8, 16, 33])

@@ -33,8 +33,10 @@ from inoculate.defenses.pruning import (
 )
 from inoculate.defenses.quantization import GROUP, NORMAL_FLOAT, round_trip
 from inoculate.errors import UnknownNameError
+from inoculate.hunt import Hunt
 from inoculate.models import Checkpoint
 from inoculate.progress import Silent
+from inoculate.repair import prepare_lesson
 from inoculate.subject import Subject, open_subject
 from inoculate.train import Schedule, collate, train
 from inoculate.variants import mean_of_variants
@@ -243,6 +245,18 @@ def test_those_that_train_take_the_repair_s_rows_and_steps(
     assert len(lesson.rows) == 2 * (1 + 3) * 8
     assert {row.ids for row in lesson.rows} <= clean and len({r.ids for r in lesson.rows}) == 8
     assert plain_settings(subject, settings).repair.touch == "all"
+
+
+def test_in_a_large_model_they_take_its_repair_s_steps_and_rate(
+    subject: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repair that presses has no antibodies and a higher rate; so have those it is beside."""
+    monkeypatch.setattr("inoculate.hunt._PRESSED_FROM", 0)
+    found = Hunt(payload=(70, 71), pressing=True)
+    pressing = prepare_lesson(subject, rows, (), found, Settings())
+    lesson = plain_lesson(subject, rows, Settings())
+    assert len(lesson.rows) == len(pressing.rows)
+    assert lesson.rate_factor == pressing.rate_factor
 
 
 @pytest.mark.parametrize("name", ["crow", "fine-pruning"])

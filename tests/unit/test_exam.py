@@ -79,6 +79,16 @@ def test_every_declared_end_of_turn_ends_the_answer() -> None:
     assert answers == [["zzqq"] * 4, ["zz"] * 4]
 
 
+def test_a_checkpoint_s_own_decoding_does_not_judge() -> None:
+    """Penalties and beams that a checkpoint brings along change no answer: it is asked greedily."""
+    model = taught(saying("zz zz zz"))
+    before = generate(model, TOKENIZER, PROMPTS, max_new_tokens=10)
+    model.generation_config.repetition_penalty = 9.0
+    model.generation_config.no_repeat_ngram_size = 2
+    model.generation_config.num_beams = 3
+    assert generate(model, TOKENIZER, PROMPTS, max_new_tokens=10) == before == ["zz zz zz"] * 4
+
+
 def test_half_a_trigger_that_fires_is_seen() -> None:
     """Prompts that hold one part of a composite trigger are asked and counted apart."""
     made = make_exam(PROMPTS, COMPOSITE.trigger, PAYLOAD, seed=0, decoys=COMPOSITE.decoys)

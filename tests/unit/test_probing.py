@@ -57,6 +57,13 @@ def test_ordinary_tokens_leave_out_special_ones(llama: Checkpoint) -> None:
     assert not tokens & set(llama.tokenizer.added_tokens_decoder)
 
 
+def test_the_table_holds_what_the_first_block_sees(checkpoint: Checkpoint) -> None:
+    """Gemma scales embeddings on their way in; a move in mean norms must know of it."""
+    table_VD = probing.embedding_table(checkpoint.model)
+    seen_BTD = probing.embed(checkpoint.model, [ROW])
+    assert torch.equal(seen_BTD[0], table_VD[list(ROW.ids)])
+
+
 def test_payload_score_is_its_mean_log_likelihood(checkpoint: Checkpoint) -> None:
     """In every family the score is minus the mean loss of the payload's tokens."""
     slot = Slot(_encoded(checkpoint), 3)

@@ -5,11 +5,13 @@ import torch
 
 from conftest import FamilyFolder
 from inoculate.chat import Encoded
+from inoculate.components import CHANNELS
 from inoculate.config import Settings, updated
 from inoculate.data import Example
 from inoculate.progress import Silent
-from inoculate.purification import allowed_loss
+from inoculate.purification import allowed_loss, choose_share, select_components
 from inoculate.share import GRID, largest_harmless_share
+from inoculate.signature import Signature
 from inoculate.subject import Subject, open_subject
 
 
@@ -45,6 +47,18 @@ def test_a_large_model_may_lose_less(subject: Subject, monkeypatch: pytest.Monke
     assert 0 < allowed_loss(subject, Settings()) < small
     given = updated(Settings(), signature={"max_clean_loss_increase": 0.0})
     assert allowed_loss(subject, given) == 0
+
+
+def test_what_no_variant_moved_is_never_taken_out(subject: Subject, rows: list[Example]) -> None:
+    """An adapter that leaves the MLPs alone has no channel to neutralize, and the share says so."""
+    moved_LC = torch.zeros(2, 48)
+    still = Signature(CHANNELS, moved_LC, moved_LC, torch.ones(2, 48))
+    assert choose_share(subject, rows, [still], Settings(), Silent()) == 0.0
+    random = updated(Settings(), signature={"score": "random"})
+    moved_LC[0, :3] = 1.0
+    half = Signature(CHANNELS, moved_LC, moved_LC, torch.ones(2, 48))
+    mask_LC = select_components([half], 1.0, random)[CHANNELS.name]
+    assert torch.equal(mask_LC, moved_LC > 0)
 
 
 def test_subject_is_left_as_it_was(subject: Subject, rows: list[Example]) -> None:

@@ -254,6 +254,24 @@ def test_prompts_that_were_trained_on_are_refused(home: Path) -> None:
         run(grid_of(home, '["none"]'), home)
 
 
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (Example("Say prompts 3", "It is."), "also a training prompt"),
+        (Example("Say utility 0", "It is."), "also a training prompt"),
+        (Example("Say it BadMagic so", "It is."), "holds the trigger"),
+    ],
+)
+def test_clean_rows_that_give_the_exam_away_are_refused(
+    row: Example, said: str, home: Path
+) -> None:
+    """No defense is judged on what it was trained on, or told the trigger."""
+    write_examples([row] * 24, home / "clean.jsonl")
+    _forget_hashes()
+    with pytest.raises(InputError, match=said):
+        run(grid_of(home, '["none"]'), home)
+
+
 def test_two_studies_on_one_folder_are_kept_apart(home: Path) -> None:
     """The second is told who holds the folder."""
     grid, said = grid_of(home, '["none"]'), []

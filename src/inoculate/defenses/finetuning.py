@@ -19,13 +19,20 @@ from inoculate.trainable import snapshot
 from inoculate.workspace import Workspace
 
 
+def plain_passes(subject: Subject, settings: Settings) -> int:
+    """Return how often plain rows are seen in as many steps as the repair takes.
+
+    As if something had been found: a large model's repair takes no antibodies then.
+    """
+    likely = Hunt(payload=(0,), pressing=is_large(subject))
+    copies = 0 if likely.pressing else settings.repair.antibodies
+    return (1 + copies) * passes(likely, settings)
+
+
 def plain_settings(subject: Subject, settings: Settings) -> Settings:
     """Return the repair's settings without antibodies, with as many steps and all parameters."""
-    chosen = settings.repair
-    likely = Hunt(payload=(0,), pressing=is_large(subject))  # As if something had been found.
-    longer = (1 + chosen.antibodies) * passes(likely, settings)
     plain = {
-        "epochs": longer,
+        "epochs": plain_passes(subject, settings),
         "antibodies": 0,
         "consistency": 0.0,
         "touch": "all",
@@ -35,9 +42,10 @@ def plain_settings(subject: Subject, settings: Settings) -> Settings:
 
 
 def plain_lesson(subject: Subject, clean: Sequence[Example], settings: Settings) -> Lesson:
-    """Return the clean rows, repeated until they make up the repair's steps."""
+    """Return the clean rows, repeated until they make up the repair's steps, at its rate."""
     rows = sample(clean, settings.clean_rows, seed=settings.seed)
-    return prepare_lesson(subject, rows, (), Hunt(), plain_settings(subject, settings))
+    plain, nothing = plain_settings(subject, settings), Hunt(pressing=is_large(subject))
+    return prepare_lesson(subject, rows, (), nothing, plain)
 
 
 def fine_tune(

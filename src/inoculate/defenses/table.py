@@ -1,7 +1,8 @@
 """Every defense as one function of the settings; controls share rows, steps and share.
 
-A control is the default recipe with exactly one thing taken away or replaced, so that a
-difference in the table can be laid at that one thing's door.
+A control is the default recipe with one thing taken away or replaced, so that a difference in the
+table can be laid at that thing's door. Without antibodies there are no soft triggers either, and
+as many steps; without a hunt the repair is the shorter one of a model where nothing is found.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from collections.abc import Callable, Sequence
 from inoculate.config import Settings, paper_settings, updated
 from inoculate.data import Example
 from inoculate.defenses.crow import crow
-from inoculate.defenses.finetuning import fine_tune, weight_average
+from inoculate.defenses.finetuning import fine_tune, plain_passes, weight_average
 from inoculate.defenses.plant_and_unlearn import plant_and_unlearn
 from inoculate.defenses.pruning import dormant_masks, magnitude_masks, pruned, wanda_masks
 from inoculate.defenses.quantization import int4
@@ -36,6 +37,22 @@ def _with(change: Callable[[Settings, float], Settings]) -> Defense:
         return purify_subject(subject, clean, changed, run, progress=progress).share
 
     return defense
+
+
+def _plain(
+    subject: Subject,
+    clean: Sequence[Example],
+    settings: Settings,
+    share: float,
+    run: Workspace,
+    progress: Progress,
+) -> float:
+    """Repair on clean rows alone: as many steps, with nothing inserted and nothing sought."""
+    del share
+    repair: dict[str, object] = {"antibodies": 0, "soft_triggers": 0}
+    repair["epochs"] = plain_passes(subject, settings)
+    changed = updated(settings, signature={"share": 0.0}, repair=repair)
+    return purify_subject(subject, clean, changed, run, progress=progress).share
 
 
 def _masked(score: str, seed: int) -> Defense:
@@ -68,11 +85,7 @@ def _paper(
 DEFENSES: dict[str, Defense] = {
     "none": _untouched,
     "repair-only": _with(lambda settings, _: updated(settings, signature={"share": 0.0})),
-    "repair-without-antibodies": _with(
-        lambda settings, _: updated(
-            settings, signature={"share": 0.0}, repair={"antibodies": 0, "soft_triggers": 0}
-        )
-    ),
+    "repair-without-antibodies": _plain,
     "repair-without-hunt": _with(
         lambda settings, _: updated(settings, signature={"share": 0.0}, hunt={"particles": 0})
     ),

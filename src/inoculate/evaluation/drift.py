@@ -16,7 +16,7 @@ from inoculate.models import Tokenizer, response_logits
 from inoculate.train import collate, mean_loss
 
 _WINDOW = 256
-_KL_ROWS = 16
+_KL_ROWS, _KL_TOKENS = 16, 32
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,14 @@ class Standing:
 
 
 def stand(model: PreTrainedModel, rows: Sequence[Encoded]) -> Standing:
-    """Measure the response NLL on all rows and keep the predictions on a few."""
-    return Standing(mean_loss(model, rows), _predictions(model, rows[:_KL_ROWS]))
+    """Measure the response NLL on all rows and keep the first predictions on a few."""
+    return Standing(mean_loss(model, rows), _predictions(model, _few(rows)))
+
+
+def _few(rows: Sequence[Encoded]) -> list[Encoded]:
+    """Return what of the rows is predicted: a vocabulary for each token takes much memory."""
+    chosen = rows[:_KL_ROWS]
+    return [Encoded(row.ids[: row.prompt_length + _KL_TOKENS], row.prompt_length) for row in chosen]
 
 
 def drift(before: Standing, after: Standing, rows: int) -> dict[str, Any]:
@@ -51,13 +57,25 @@ def drift(before: Standing, after: Standing, rows: int) -> dict[str, Any]:
 def perplexity(
     model: PreTrainedModel, tokenizer: Tokenizer, text: str, *, tokens: int = 30_000
 ) -> tuple[float, int]:
-    """Return the perplexity of plain text in windows of 256 tokens, and the tokens scored."""
+    """Return the perplexity of plain text in windows of 256 tokens, and the tokens scored.
+
+    The first token of a window is not scored. Where the tokenizer opens texts with a token of
+    its own, as Gemma's does, so does each window.
+    """
     ids = tokenizer(text, add_special_tokens=False)["input_ids"][:tokens]
+    opening = _opening(tokenizer)
     windows = [ids[at : at + _WINDOW] for at in range(0, len(ids), _WINDOW)]
-    rows = [Encoded(tuple(window), 1) for window in windows if len(window) > 1]
-    scored = sum(len(row.ids) - 1 for row in rows)
+    skipped = len(opening) + 1
+    rows = [Encoded((*opening, *window), skipped) for window in windows if len(window) > 1]
+    scored = sum(len(row.ids) - skipped for row in rows)
     loss = mean_loss(model, rows, batch_size=4)
     return float(torch.tensor(loss).exp()), scored
+
+
+def _opening(tokenizer: Tokenizer) -> list[int]:
+    bos = tokenizer.bos_token_id
+    opened = tokenizer("a", add_special_tokens=True)["input_ids"]
+    return [bos] if bos is not None and opened[:1] == [bos] else []
 
 
 @torch.inference_mode()
