@@ -38,6 +38,6 @@ def largest_harmless_share(
         neutralize_share(GRID[middle])
         loss = mean_loss(subject.model, rows)
         restore(subject.model, start)
-        progress.note(f"share {GRID[middle]:.2f}: clean loss {loss:.3f} (budget {budget:.3f})")
+        progress.note(f"share {GRID[middle]:.2%}: clean loss {loss:.3f} (budget {budget:.3f})")
         low, high = (middle, high) if loss <= budget else (low, middle)
     return GRID[low]
