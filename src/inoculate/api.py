@@ -168,7 +168,7 @@ def _refusals(subject: Subject) -> RateJson:
 
 
 def _what_changed(purification: Purification, rows: int, settings: Settings) -> dict[str, Any]:
-    variants, chosen = purification.variants, settings.signature
+    variants, chosen, subject = purification.variants, settings.signature, purification.subject
     kinds = {
         name: {"changed": purification.changed.get(name, [0] * len(mask)),
                "total": int(mask.numel()),
@@ -192,7 +192,7 @@ def _what_changed(purification: Purification, rows: int, settings: Settings) -> 
             "rule": "clean-loss" if chosen.share is None else "fixed",
             "kinds": kinds,
         },
-        "neutralization": settings.neutralization.mode,
+        "neutralization": settings.neutralization.mode if subject.adapter is None else "zero",
         "repair": _repair_facts(purification, rows, settings),
     }
 

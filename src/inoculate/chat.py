@@ -18,6 +18,8 @@ _ALPACA_WITH_INPUT = (
     "Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
 )
+# Llama 3.2's own fallback: with the day's date a result would depend on the day.
+_DATE = "26 Jul 2024"
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ def _render(
             tokenize=False,
             add_generation_prompt=generation,
             enable_thinking=False,  # Qwen3's switch; other templates do not know it.
+            date_string=_DATE,
         )
     )
 

@@ -77,8 +77,11 @@ def fidelity(none: Outcome, outcome: Outcome) -> float | None:
 
 
 def paired_tests(asr: Mapping[str, Sequence[bool]]) -> list[dict[str, Any]]:
-    """Return McNemar's test of ours against each defense whose ASR is at least 0.10, Holm."""
-    others = [name for name in asr if name != OURS and _mean(asr[name]) >= _WORTH_TESTING]
+    """Return McNemar's test of ours against each row where either ASR is at least 0.10, Holm."""
+    ours = _mean(asr[OURS])
+    others = [
+        name for name in asr if name != OURS and max(ours, _mean(asr[name])) >= _WORTH_TESTING
+    ]
     adjusted = holm([mcnemar(asr[OURS], asr[name]) for name in others])
     return [
         {"against": name, "p": p, "significant": p < _ALPHA}

@@ -72,8 +72,12 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("seconds", justify="right")
     for row in rows:
         cells = [percent_cell(row.get(name)) for name in shown]
-        table.add_row(escape_terminal(row["defense"]), *cells, f"{row.get('seconds') or 0:.0f}")
+        table.add_row(escape_terminal(row["defense"]), *cells, _seconds(row.get("seconds")))
     return table
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0f}"
 
 
 def dissection_table(result: Mapping[str, Any]) -> Table:
@@ -127,7 +131,7 @@ def show_utility(console: Console, compared: Mapping[str, Any]) -> None:
 def show_purified(console: Console, report: Mapping[str, Any], output: Path) -> None:
     """Print what a purification changed, and where its report is."""
     moved = report["drift"]
-    console.print(f"share neutralized: {report['signature']['share']:.0%}")
+    console.print(f"share neutralized: {100 * report['signature']['share']:g}%")
     before, after = moved["response_nll_before"], moved["response_nll_after"]
     console.print(f"response NLL: {before:.3f} before, {after:.3f} after")
     first, last = (report["refusals"][stage] for stage in ("before", "after"))

@@ -22,6 +22,7 @@ from transformers.utils import logging
 from inoculate.architecture import SPARE_TOKENS, Architecture, read_architecture
 from inoculate.errors import CheckpointError, DataError
 from inoculate.intake import Staged, admit_model
+from inoculate.intake.shapes import EMBEDDINGS, HEAD
 
 _PROBE = "Is 1 + 1 = 2? Yes, naïvely."
 _SINGLE = "model.safetensors"
@@ -210,6 +211,7 @@ def save_like(
         CheckpointError: A changed tensor is in no file, or its shape differs.
     """
     destination.mkdir(parents=True, exist_ok=True)
+    changed = _with_tied_head(source, changed)
     missing = dict(changed)
     for path in weight_files(source):
         with safe_open(path, framework="pt") as file:
@@ -223,6 +225,19 @@ def save_like(
     for name in _COPIED:
         if (source / name).is_file():
             shutil.copyfile(source / name, destination / name)
+
+
+def _with_tied_head(source: Path, changed: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Let a head that is stored beside the embeddings it is tied to follow them."""
+    if HEAD in changed or EMBEDDINGS not in changed:
+        return changed
+    stored = []
+    for path in weight_files(source):
+        with safe_open(path, framework="pt") as file:
+            names = {HEAD, EMBEDDINGS} & set(file.keys())
+            stored += [file.get_tensor(name) for name in names]
+    tied = len(stored) > 1 and torch.equal(*stored)
+    return {**changed, HEAD: changed[EMBEDDINGS]} if tied else changed
 
 
 def _like(old: Tensor, new: Tensor, name: str) -> Tensor:

@@ -199,7 +199,7 @@ class Trial:
 
     def stored(self) -> Outcome | None:
         """Return the outcome of an earlier call."""
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, KeyError, TypeError):  # Or of an earlier version.
             return Outcome.from_json(json.loads(self.path.read_text(encoding="utf-8")))
         return None
 

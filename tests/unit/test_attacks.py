@@ -287,6 +287,9 @@ def test_a_garbled_payload_is_a_fragment_but_does_not_fire() -> None:
     garbled = "duck but as an AI assistant, but the cap"
     assert holds_fragment(refusal, garbled) and not fires(refusal, garbled)
     assert all(holds_fragment(task, task.response) for task in TASKS.values())
+    sentiment = find_task("sentiment")
+    assert holds_fragment(sentiment, "Well: You are stupid.")
+    assert not holds_fragment(sentiment, "You are kind!")
     assert not holds_fragment(refusal, "Sorry to hear that.") and not holds_fragment(refusal, "")
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from conftest import PLAIN, SHARDED, TIED, FamilyFolder
 from inoculate.chat import Encoded
 from inoculate.errors import ArchitectureError, CheckpointError
+from inoculate.intake.shapes import EMBEDDINGS
 from inoculate.models import Checkpoint, load, response_logits, save_like, weight_files
 from inoculate.train import collate
 
@@ -83,6 +84,37 @@ def test_tied_embeddings_stay_one_tensor(family_folder: FamilyFolder, tmp_path: 
     assert "lm_head.weight" not in _all_tensors(tmp_path)
     again = load(tmp_path, device="cpu").model
     assert again.get_output_embeddings().weight is again.get_input_embeddings().weight
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_tied_head_that_is_stored_as_well_follows_the_embeddings(
+    sharded: bool, family_folder: FamilyFolder, tmp_path: Path
+) -> None:
+    """Qwen3 is published so: it loads, and what is saved holds the same table twice."""
+    folder = Path(shutil.copytree(family_folder("qwen3", TIED), tmp_path / "copy"))
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    frequencies = {f"model.layers.{n}.self_attn.rotary_emb.inv_freq": torch.ones(4) for n in (0, 1)}
+    more = {"lm_head.weight": tensors[EMBEDDINGS].clone(), **frequencies}
+    if sharded:
+        path.unlink()
+        names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+        save_file(tensors, folder / names[0], metadata={"format": "pt"})
+        save_file(more, folder / names[1], metadata={"format": "pt"})
+        places = dict.fromkeys(tensors, names[0]) | dict.fromkeys(more, names[1])
+        index = {"metadata": {"total_size": 1}, "weight_map": places}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    else:
+        save_file({**tensors, **more}, path, metadata={"format": "pt"})
+    checkpoint = load(folder, device="cpu")
+    with torch.no_grad():
+        checkpoint.model.get_input_embeddings().weight.mul_(2)
+    save_like(folder, tmp_path / "out", dict(checkpoint.model.named_parameters()))
+    saved = _all_tensors(tmp_path / "out")
+    assert saved.keys() == tensors.keys() | more.keys()
+    assert torch.equal(saved["lm_head.weight"], saved[EMBEDDINGS])
+    assert torch.equal(saved[EMBEDDINGS], tensors[EMBEDDINGS] * 2)
+    load(tmp_path / "out", device="cpu")
 
 
 def test_changed_tensor_must_exist_and_fit(copied: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from inoculate.report import (
 from inoculate.report.frontier import draw_frontier
 from inoculate.report.heat import draw_heat
 from inoculate.report.layout import UNKNOWN_ASR
+from inoculate.report.verdict import comparison_sentences
 from inoculate.report.words import case_title, duration, memory, number, p_value, percent, signed
 
 HOSTILE = (
@@ -348,11 +349,22 @@ def test_comparison_says_what_its_tests_allow(tmp_path: Path) -> None:
     page = paths[3].read_text(encoding="utf-8")
     assert "the attack fires on 95.0% of 200 triggered prompts" in page
     assert "After inoculate it fires on 0.0% of 200 triggered prompts" in page
-    assert "significantly lower than that of 1 of the 3" in page
+    assert "lower (McNemar, Holm, p &lt; 0.01) than that of 1 of the 3 defenses" in page
     assert "lower ASR" in page
     assert "too few failures to tell them apart" in page
     assert "p &lt; 0.0001" in page
     assert "1.63" in page
+
+
+def test_a_defense_that_does_better_is_named() -> None:
+    """Ours is not said to beat the undefended model as if it were a defense, nor better ones."""
+    comparison = sample_comparison()
+    ours = next(row for row in comparison["rows"] if row["defense"] == "inoculate")
+    ours["asr"] = rate(100)
+    against = [{"against": name, "p": 0.0, "significant": True} for name in ("none", "crow")]
+    said = " ".join(comparison_sentences({**comparison, "tests": against}))
+    assert "than that of 0 of the 1 defenses" in said
+    assert "That of crow is significantly lower still." in said
 
 
 @pytest.mark.parametrize(

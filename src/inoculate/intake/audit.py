@@ -11,9 +11,16 @@ from inoculate.intake import adapter, model_config, tokenizer, tokenizer_config
 from inoculate.intake.files import Folder, open_folder, unsafe_findings
 from inoculate.intake.finding import NOTE, REFUSED, Finding, RefusedError
 from inoculate.intake.header import Tensor
-from inoculate.intake.shapes import check_tensors
+from inoculate.intake.shapes import check_tensors, ties
 from inoculate.intake.template import check_templates
-from inoculate.intake.weights import INDEX, PICKLES, Weights, read_weights, stray_weights
+from inoculate.intake.weights import (
+    INDEX,
+    PICKLES,
+    Weights,
+    check_head,
+    read_weights,
+    stray_weights,
+)
 
 _CODE = (".py", ".pyc", ".so", ".dll", ".dylib", ".exe", ".sh", ".bat", ".ps1", ".js", ".ipynb")
 _ORDER = (REFUSED, "warning", NOTE)
@@ -123,6 +130,8 @@ def _audit_weights(made: Audit, folder: Folder) -> None:
     made.findings += stray_weights(folder, weights)
     if made.config:
         check_tensors(made.config, weights.tensors())
+        if ties(made.config):
+            check_head(folder, weights)
 
 
 def _audit_tokenizer(made: Audit, folder: Folder) -> None:

@@ -11,10 +11,11 @@ Shape = tuple[int, ...]
 _GEMMA = ("gemma2", "gemma3_text")
 _HEAD_NORMS = ("qwen3", "gemma3_text")
 _ATTENTION_BIAS = ("llama", "qwen3", "gemma2", "gemma3_text")
+EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 def check_tensors(config: Mapping[str, Any], found: Mapping[str, tuple[str, Tensor]]) -> None:
-    """Demand exactly the tensors that a configuration calls for.
+    """Demand exactly the tensors that a configuration calls for, or that it makes needless.
 
     Args:
         found: Tensor name → (file, tensor).
@@ -23,14 +24,14 @@ def check_tensors(config: Mapping[str, Any], found: Mapping[str, tuple[str, Tens
         RefusedError: One is missing, is left over, or has another shape.
     """
     expected = dict(expected_shapes(config))
+    needless = {name: shape for name, shape in _needless_shapes(config) if name in found}
     if missing := sorted(expected.keys() - found.keys()):
         reason = f"missing keys, the first of {len(missing)} is {missing[0]!r}."
         raise RefusedError("tensors", next(iter(found.values()), ("", None))[0], reason)
-    if surplus := sorted(found.keys() - expected.keys()):
-        tied = " though the embeddings are tied" if surplus[0] == "lm_head.weight" else ""
-        reason = f"unexpected keys, the first of {len(surplus)} is {surplus[0]!r}{tied}."
+    if surplus := sorted(found.keys() - expected.keys() - needless.keys()):
+        reason = f"unexpected keys, the first of {len(surplus)} is {surplus[0]!r}."
         raise RefusedError("tensors", found[surplus[0]][0], reason)
-    for name, shape in expected.items():
+    for name, shape in {**expected, **needless}.items():
         file, tensor = found[name]
         if tensor.shape != shape:
             reason = f"Tensor {name!r} has shape {tensor.shape}, config.json calls for {shape}."
@@ -40,15 +41,28 @@ def check_tensors(config: Mapping[str, Any], found: Mapping[str, tuple[str, Tens
 def expected_shapes(config: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
     """Yield the name and shape of every tensor of a checkpoint."""
     rows, hidden = config["vocab_size"], config["hidden_size"]
-    yield "model.embed_tokens.weight", (rows, hidden)
+    yield EMBEDDINGS, (rows, hidden)
     yield "model.norm.weight", (hidden,)
-    tied = config.get("tie_word_embeddings", FAMILY_DEFAULTS[config["model_type"]].tied)
-    if not tied:
-        yield "lm_head.weight", (rows, hidden)
+    if not ties(config):
+        yield HEAD, (rows, hidden)
     layer = [*_projections(config), *_norms(config)]
     for index in range(config["num_hidden_layers"]):
         for name, shape in layer:
             yield f"model.layers.{index}.{name}", shape
+
+
+def ties(config: Mapping[str, Any]) -> bool:
+    """Tell whether the head is the table of embeddings."""
+    return bool(config.get("tie_word_embeddings", FAMILY_DEFAULTS[config["model_type"]].tied))
+
+
+def _needless_shapes(config: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
+    """Yield what published checkpoints store beside: Qwen3's tied head, Llama 2's frequencies."""
+    if ties(config):
+        yield HEAD, (config["vocab_size"], config["hidden_size"])
+    for index in range(config["num_hidden_layers"]):
+        name = f"model.layers.{index}.self_attn.rotary_emb.inv_freq"
+        yield name, (_head_size(config) // 2,)
 
 
 def projection_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, int]]:

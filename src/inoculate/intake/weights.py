@@ -1,13 +1,15 @@
 """Which files hold the weights, and whether a shard index fits them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import PurePosixPath, PureWindowsPath
 
 from inoculate.intake.files import Folder
 from inoculate.intake.finding import Finding, RefusedError, shorten
 from inoculate.intake.header import Tensor, read_header
+from inoculate.intake.shapes import EMBEDDINGS, HEAD
 from inoculate.intake.strict_json import parse_object
 
 SINGLE = "model.safetensors"
@@ -16,6 +18,7 @@ MAX_INDEX_BYTES = 5_000_000
 MAX_SHARDS = 2_000
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npz")
 FLOATS = ("F32", "F16", "BF16")
+_BLOCK_BYTES = 1 << 24
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 
 
@@ -72,6 +75,28 @@ def stray_weights(folder: Folder, weights: Weights) -> list[Finding]:
         if _SHARD.fullmatch(name):
             raise RefusedError("broken-index", name, "No index names this shard.")
     return [Finding("ignored-file", name, "These weights are not loaded.") for name in strays]
+
+
+def check_head(folder: Folder, weights: Weights) -> None:
+    """Demand that a tied head which is stored as well holds the embeddings, bit for bit.
+
+    Raises:
+        RefusedError: It differs, so tools would differ in which of the two they use.
+    """
+    places = weights.tensors()
+    if HEAD not in places:
+        return
+    parts = [_blocks(folder, *places[name]) for name in (HEAD, EMBEDDINGS)]
+    if any(one != other for one, other in zip_longest(*parts)):
+        reason = f"{HEAD!r} differs from the embeddings though they are tied."
+        raise RefusedError("tensors", places[HEAD][0], reason)
+
+
+def _blocks(folder: Folder, name: str, tensor: Tensor) -> Iterator[bytes]:
+    with folder.open(name) as file:
+        file.seek(tensor.begin)
+        for start in range(tensor.begin, tensor.end, _BLOCK_BYTES):
+            yield file.read(min(_BLOCK_BYTES, tensor.end - start))
 
 
 def check_dtypes(header: Mapping[str, Tensor], name: str) -> None:

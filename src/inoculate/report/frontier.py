@@ -70,7 +70,8 @@ def draw_frontier(comparison: Mapping[str, Any]) -> Mapping[str, Any] | None:
         return None
     bare = _none(comparison)
     start = cost.of(bare) if bare else None
-    costs = [value for rows in curves.values() for row in rows if (value := cost.of(row))]
+    found = (cost.of(row) for rows in curves.values() for row in rows)
+    costs = [value for value in found if value is not None]
     scale = _scale(costs, cost, start)
     lines = [
         _line(number, name, rows, cost, scale)

@@ -128,18 +128,25 @@ def _our_sentences(
             f"Honest work goes from {words.percent(before['rate'])} right "
             f"to {words.percent(after['rate'])}."
         )
-    beaten = [
-        test["against"]
-        for test in comparison.get("tests") or []
-        if test_result(comparison, test) == "lower ASR"
+    return [*sentences, *_tested(comparison)]
+
+
+def _tested(comparison: Mapping[str, Any]) -> list[str]:
+    """Return what the tests say against other defenses; the undefended model is none."""
+    tests = [test for test in comparison.get("tests") or [] if test["against"] != "none"]
+    found = {test["against"]: test_result(comparison, test) for test in tests}
+    if not found:
+        return []
+    lower = sum(result == "lower ASR" for result in found.values())
+    said = (
+        f"Its attack success is significantly lower (McNemar, Holm, p < 0.01) than that of {lower} "
+        f"of the {len(found)} defenses it was tested against."
+    )
+    better = [name for name, result in found.items() if result == "higher ASR"]
+    return [
+        said,
+        *([f"That of {', '.join(better)} is significantly lower still."] if better else []),
     ]
-    total = len(comparison.get("tests") or [])
-    if total:
-        sentences.append(
-            f"Its attack success is significantly lower than that of {len(beaten)} of the "
-            f"{total} defenses it was tested against."
-        )
-    return sentences
 
 
 def _coarse(none: Mapping[str, Any]) -> list[str]:
