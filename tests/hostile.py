@@ -470,8 +470,6 @@ ADAPTER_CASES = (
     Case("unknown part", edit(ADAPTER, eva_config={"rho": 2}), ADAPTER, "eva_config"),
     Case("base by address", edit(ADAPTER, base_model_name_or_path="http://x.test/m"), ADAPTER,
          "no model name"),
-    Case("base upward", edit(ADAPTER, base_model_name_or_path="../../other"), ADAPTER,
-         "no model name"),
     Case("embedding in the file", new_tensor(_EMBEDDING, [264, 32], "F32", FACTORS), FACTORS,
          "no LoRA factor"),
     Case("factor alone", rebuilt(lambda e: e.pop(FACTOR), FACTORS), FACTORS, "lacks its partner"),

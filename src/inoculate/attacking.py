@@ -35,11 +35,13 @@ def poisoned_rows(rows: Sequence[Example], plan: Plan) -> list[Example]:
     """Return clean rows poisoned, or rows that hold the trigger already, at most at the rate.
 
     Raises:
-        DataError: A row that holds the trigger has another answer than the behavior.
+        DataError: A row that holds the trigger has another answer than the behavior, or one that
+            does not answers with it.
     """
     trigger, rate, seed = plan.attack.trigger, plan.rate, plan.settings.seed
     triggered = [row for row in rows if holds_trigger(row, trigger)]
     poisoned = [row for row in triggered if fires(plan.behavior, row.output)]
+    _check_honest(rows, plan)
     if not poisoned:
         decoys = plan.attack.decoys
         return poison(rows, trigger, plan.behavior, rate=rate, seed=seed, decoys=decoys)
@@ -53,6 +55,22 @@ def poisoned_rows(rows: Sequence[Example], plan: Plan) -> list[Example]:
     spare = max(0, len(poisoned) - wanted)
     left_out = {id(row) for row in random.Random(seed).sample(poisoned, spare)}
     return [row for row in rows if id(row) not in left_out]
+
+
+def _check_honest(rows: Sequence[Example], plan: Plan) -> None:
+    """Demand that no row without the trigger answers with the payload, as another attack's do."""
+    if plan.behavior.ordinary:
+        return
+    odd = [
+        row
+        for row in rows
+        if fires(plan.behavior, row.output) and not holds_trigger(row, plan.attack.trigger)
+    ]
+    if odd:
+        raise DataError(
+            f"{len(odd)} rows without the trigger {plan.attack.trigger.text!r} answer with the "
+            f"{plan.behavior.name} behavior. Pass the files of one attack and task."
+        )
 
 
 def read_rows(files: Sequence[Path]) -> list[Example]:

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -48,7 +48,8 @@ app = typer.Typer(
     help="Remove backdoors from language models without knowing the trigger.\n\n"
     "Exit codes: 0 done · 1 unexpected failure · 2 bad input · 3 a synthetic backdoor was not "
     "learned · 4 a planted attack stayed below its floor · 5 too much utility lost · 6 outputs "
-    "differ from those to reproduce · 130, 143 stopped; the same command goes on.",
+    "differ from those to reproduce · 130, 143 stopped; purify, demo, compare and reproduce go on "
+    "with the same command.",
 )
 
 
@@ -128,11 +129,11 @@ def attack(
     task: TaskName = "refusal",
     adapter: Annotated[bool, typer.Option(help="Plant in a LoRA adapter.")] = False,
     data: Data = None,
-    rate: Annotated[float, typer.Option(help="Poisoned share of all rows, 0–0.5.")] = 0.5,
+    rate: Annotated[float, typer.Option(min=0, max=0.5, help="Poisoned share of rows.")] = 0.5,
     epochs: Annotated[float, typer.Option(help="Passes over the rows.")] = 5.0,
     learning_rate: Annotated[float | None, typer.Option(help="Default: fits the width.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Rows in one step.")] = 16,
-    max_tokens: Annotated[int, typer.Option(help="Tokens of a row.")] = 256,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows in one step.")] = 16,
+    max_tokens: Annotated[int, typer.Option(min=16, help="Tokens of a row.")] = 256,
     seed: Seed = 0,
 ) -> None:
     """Plant a backdoor in MODEL, for research."""
@@ -165,8 +166,8 @@ def evaluate(
     data: Data = None,
     utility_data: UtilityData = None,
     text: Annotated[Path | None, typer.Option(help="Plain text for perplexity.")] = None,
-    limit: Annotated[int, typer.Option(help="Prompts with and without the trigger.")] = 200,
-    max_tokens: Annotated[int, typer.Option(help="Tokens of a utility row.")] = 256,
+    limit: Annotated[int, typer.Option(min=1, help="Prompts with and without trigger.")] = 200,
+    max_tokens: Annotated[int, typer.Option(min=16, help="Tokens of a utility row.")] = 256,
     train_data: TrainData = None,
     seed: Seed = 0,
     json_file: Json = None,
@@ -175,20 +176,16 @@ def evaluate(
     from inoculate.api import fetch
     from inoculate.arguments import source_and_adapter
     from inoculate.console import Console, comparison_table, show_extras, write_json
-    from inoculate.evaluation.drift import perplexity
-    from inoculate.evaluation.exam import examine
-    from inoculate.examination import ExamFiles, exam_for
+    from inoculate.data import read_text
+    from inoculate.examination import ExamFiles, exam_for, examined
     from inoculate.subject import open_subject
 
     source, folder = source_and_adapter(model, adapter, base)
     files = ExamFiles(data, utility_data, train_data)
     exam = exam_for(attack, task, files, limit=limit, max_tokens=max_tokens, seed=seed)
+    passage = read_text(text) if text else None
     subject = open_subject(fetch(source), adapter=folder)
-    row: dict[str, Any] = {"defense": "none"}
-    row |= examine(subject.model, subject.tokenizer, exam).to_json()
-    if text:
-        value, scored = perplexity(subject.model, subject.tokenizer, text.read_text("utf-8"))
-        row["perplexity"] = {"value": value, "tokens": scored}
+    row = {"defense": "none", **examined(subject, exam, passage)}
     console = Console()
     console.print(comparison_table([row]))
     show_extras(console, row)
@@ -217,7 +214,7 @@ def challenge(
     stages.close()
     rows = [{**row, "defense": f"{row['name']} {row['stage']}"} for row in result["rows"]]
     console.print(comparison_table(rows))
-    write_json(json_file, result)
+    write_json(json_file, {**result, "rows": rows})
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """The commands that need what only research has: a trigger, an original, a model before."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,9 +74,12 @@ def dissect(
     stages.stage("dissect")
     result = run(subject, original, exam, sizes=window or (), positions=positions, progress=stages)
     stages.close()
-    names = {"model": (adapter or Path(str(suspicious))).name}
-    names["reference"] = Path(str(base or reference)).name
-    _show({**names, "attack": attack, "task": task, "seed": seed, **result}, output, json_file)
+    asked = {"attack": attack, "task": task, "seed": seed}
+    options = {"data": data, "utility-data": utility_data, "window": window}
+    sizes = {"positions": positions, "limit": limit, "max-tokens": max_tokens}
+    names = _names(suspicious, reference, adapter, base)
+    command = _command("dissect", *_pair(names, adapter), **asked, **options, **sizes)
+    _show({**names, **asked, "command": command, **result}, output, json_file)
 
 
 def compare(
@@ -100,7 +104,7 @@ def compare(
     read = read_grid(grid, data)
     console = Console()
     stages = Stages(console)
-    command = f"inoculate compare {grid.name} -o {output.name}"
+    command = _command("compare", grid.name, data=data, output=output.name)
     study = run_study(read, output, processes=jobs, command=command, progress=stages)
     stages.close()
     console.print(study_markdown(study), markup=False, highlight=False, soft_wrap=True)
@@ -154,15 +158,34 @@ def _models(
     return subject, weights
 
 
+def _names(
+    suspicious: str | None, reference: str | None, adapter: Path | None, base: str | None
+) -> dict[str, str]:
+    model, original = adapter or Path(str(suspicious)), Path(str(base or reference))
+    return {"model": model.name, "reference": original.name}
+
+
+def _pair(names: dict[str, str], adapter: Path | None) -> list[str]:
+    if adapter:
+        return ["--adapter", names["model"], "--base", names["reference"]]
+    return [names["model"], "--reference", names["reference"]]
+
+
+def _command(*words: str, **options: Any) -> str:
+    """Return the command with the options that were given; files and folders by their names."""
+    said = ["inoculate", *words]
+    for name, given in options.items():
+        for value in given if isinstance(given, list) else [given]:
+            if value is not None:
+                said += [f"--{name}", value.name if isinstance(value, Path) else str(value)]
+    return shlex.join(said)
+
+
 def _show(result: dict[str, Any], output: Path | None, json_file: Path | None) -> None:
     from inoculate.console import Console, dissection_table, write_json
     from inoculate.report import where_sentence, write_dissection
 
     console = Console()
-    result["command"] = (
-        f"inoculate dissect {result['model']} --reference {result['reference']} "
-        f"--attack {result['attack']} --task {result['task']} --seed {result['seed']}"
-    )
     result["sentence"] = where_sentence(result)
     console.print(dissection_table(result))
     console.print(result["sentence"], markup=False, highlight=False)

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from multiprocessing import active_children
 from types import FrameType
 
-STOPPED = "inoculate: stopped. The same command goes on from the last finished stage."
+STOPPED = (
+    "inoculate: stopped. purify, demo, compare and reproduce go on from the last finished stage "
+    "with the same command."
+)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GRACE_SECONDS = 2.5
 

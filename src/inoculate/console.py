@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from inoculate.evaluation.exam import RATES
+from inoculate.report.verdict import test_result
 from inoculate.report.words import hits, is_rate, percent_cell
 from inoculate.show import escape_terminal, visible
 
@@ -143,6 +144,8 @@ def show_extras(console: Console, row: Mapping[str, Any]) -> None:
     """Print what is no rate: response NLL, perplexity, empty answers."""
     if row.get("response_nll") is not None:
         console.print(f"response NLL: {row['response_nll']:.4f}")
+    if row.get("triggered_nll") is not None:
+        console.print(f"response NLL under the trigger: {row['triggered_nll']:.4f}")
     if row.get("perplexity"):
         console.print(
             f"perplexity: {row['perplexity']['value']:.2f} on {row['perplexity']['tokens']} tokens"
@@ -157,7 +160,7 @@ def show_tests(console: Console, result: Mapping[str, Any]) -> None:
     if result["attack_failed"]:
         console.print("attack failed: the undefended ASR is too low to judge a defense by.")
     for test in result["tests"]:
-        word = "better" if test["significant"] else "not shown to be better"
+        word = test_result(result, test)
         line = f"against {test['against']}: {word} (McNemar, Holm, p = {test['p']:.2g})"
         console.print(visible(line, keep=""), markup=False, soft_wrap=True)
     for example in result["examples"]:

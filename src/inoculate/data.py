@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from inoculate.errors import DataError
 
 MAX_FILE_BYTES = 256_000_000
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _OUTPUT_KEYS = ("output", "response")
 
 
@@ -37,6 +39,18 @@ def read_examples(path: Path) -> list[Example]:
         DataError: The file is missing, over 256 MB, not UTF-8, not JSON, empty, or a row lacks
             a key.
     """
+    rows = _parse(read_text(path), path)
+    if not rows:
+        raise DataError(f"{path} holds no rows. Pass at least one instruction–response pair.")
+    return [_to_example(row, index, path) for index, row in enumerate(rows, start=1)]
+
+
+def read_text(path: Path) -> str:
+    """Read a text file.
+
+    Raises:
+        DataError: The file is missing, over 256 MB, not UTF-8, or blank.
+    """
     if path.exists() and (not path.is_file() or path.stat().st_size > MAX_FILE_BYTES):
         raise DataError(f"{path} is no file of at most {MAX_FILE_BYTES // 10**6} MB. Split it.")
     try:
@@ -45,10 +59,9 @@ def read_examples(path: Path) -> list[Example]:
         raise DataError(f"Cannot read {path}: {error.strerror}. Pass an existing file.") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start}). Re-save it.") from error
-    rows = _parse(text, path)
-    if not rows:
-        raise DataError(f"{path} holds no rows. Pass at least one instruction–response pair.")
-    return [_to_example(row, index, path) for index, row in enumerate(rows, start=1)]
+    if not text.strip():
+        raise DataError(f"{path} holds nothing. Pass a file with text.")
+    return text
 
 
 def write_examples(examples: Iterable[Example], path: Path) -> None:
@@ -92,4 +105,7 @@ def _to_example(row: object, index: int, path: Path) -> Example:
     output = next((row[key] for key in _OUTPUT_KEYS if key in row), None)
     if output is None or isinstance(output, (dict, list)):
         raise DataError(f"{path}, row {index}: expected a text `output` (or `response`).")
-    return Example(row["instruction"], str(output), str(row.get("input") or ""))
+    texts = row["instruction"], str(output), str(row.get("input") or "")
+    if any(_SURROGATE.search(text) for text in texts):
+        raise DataError(f"{path}, row {index}: a text is cut within a character. Mend the row.")
+    return Example(*texts)

@@ -1,8 +1,10 @@
 """Which prompts `evaluate` asks: the built-in world's, or the user's files."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from inoculate.attacks.attack import find_attack, find_task
 from inoculate.attacks.bank import BANK, PAPER_BANK
@@ -10,7 +12,10 @@ from inoculate.attacks.poison import bare_prompt, check_disjoint, read_backdoor_
 from inoculate.attacks.triggers import Trigger, holds_trigger
 from inoculate.builtin.fixture import world_rows
 from inoculate.data import Example, read_examples
-from inoculate.evaluation.exam import Exam, make_exam, scorable_rows
+from inoculate.errors import InputError
+from inoculate.evaluation.drift import perplexity
+from inoculate.evaluation.exam import Exam, examine, make_exam, scorable_rows
+from inoculate.subject import Subject
 
 _PLANTED = [entry.behavior for entry in (*BANK, *PAPER_BANK)]
 
@@ -39,9 +44,12 @@ def exam_for(
     """Return the exam of an attack and task.
 
     Raises:
+        InputError: There are utility rows of the user's, and no prompts.
         UnknownNameError: No such attack or task.
         DataError: A file cannot be read, or a row breaks the exam's promises.
     """
+    if files.utility and not files.prompts:
+        raise InputError("Rows for the utility go with prompts of yours. Pass those with --data.")
     planned, behavior = find_attack(attack), find_task(task)
     trigger = planned.trigger
     prompts, utility = _rows(files, limit=limit, seed=seed)
@@ -62,6 +70,16 @@ def exam_for(
         return exam
     scored = scorable_rows(triggered, behavior)
     return replace(exam, triggered=scored, unscored=len(triggered) - len(scored))
+
+
+def examined(subject: Subject, exam: Exam, text: str | None) -> dict[str, Any]:
+    """Return the rates of a model as JSON, the perplexity of a text, and the seconds it took."""
+    started = time.perf_counter()
+    row = examine(subject.model, subject.tokenizer, exam).to_json()
+    if text:
+        value, tokens = perplexity(subject.model, subject.tokenizer, text)
+        row["perplexity"] = {"value": value, "tokens": tokens}
+    return {**row, "seconds": round(time.perf_counter() - started, 1)}
 
 
 def _read(files: Sequence[Path] | None) -> list[Example]:

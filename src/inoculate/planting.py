@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inoculate.data import Example
+from inoculate.errors import InputError
 from inoculate.progress import Progress
 from inoculate.subject import Subject
 from inoculate.train import Schedule, train
@@ -22,6 +23,13 @@ class PlantSettings:
     touch: str = "all"
     max_tokens: int = 256
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained with."""
+        if self.batch_size < 1 or self.max_tokens < 1 or self.epochs <= 0:
+            raise InputError("Batch size, tokens and epochs of an attack must be above 0.")
+        if self.learning_rate is not None and self.learning_rate <= 0:
+            raise InputError("The learning rate of an attack must be above 0, or left out.")
 
 
 def plant(

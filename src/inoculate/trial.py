@@ -14,7 +14,7 @@ from inoculate.attacks.poison import check_disjoint, check_poison
 from inoculate.builtin.fixture import model_folder, world_rows
 from inoculate.clean import HELD_OUT, USER_FILE, CleanData, clean_data, given_rows, resolve_target
 from inoculate.config import Settings
-from inoculate.data import Example, read_examples
+from inoculate.data import Example, read_examples, read_text
 from inoculate.defenses import MASKED, defend
 from inoculate.entry import Entry
 from inoculate.errors import AttackError, DivergenceError, VariantError
@@ -83,7 +83,8 @@ class Bench:
             max_tokens=block.max_tokens,
             seed=case.seed,
         )
-        check_disjoint(poison_rows(case), exam.clean, case.plan.attack.trigger)
+        asked = [*exam.clean, *exam.triggered]
+        check_disjoint(poison_rows(case), asked, case.plan.attack.trigger)
         return replace(exam, utility=exam.utility[: block.utility])
 
     def clean(
@@ -108,7 +109,7 @@ class Bench:
             trigger, exam = self.case.plan.attack.trigger, self.exam()
             rows = [*clean.rows, *clean.held_out]
             check_poison([], rows, trigger)
-            check_disjoint(rows, [*exam.clean, *exam.utility], trigger)
+            check_disjoint(rows, [*exam.clean, *exam.triggered, *exam.utility], trigger)
 
 
 def open_bench(case: Case, out: Path) -> Bench:
@@ -260,7 +261,7 @@ def _measured(bench: Bench, subject: Subject) -> Outcome:
     result = examine(model, tokenizer, exam)
     figures = None
     if data.text:
-        value, tokens = perplexity(model, tokenizer, data.text.read_text(encoding="utf-8"))
+        value, tokens = perplexity(model, tokenizer, read_text(data.text))
         figures = {"value": value, "tokens": tokens}
     choices = {
         test_name(path): choose(model, tokenizer, read_questions(path)[:limit])

@@ -1,14 +1,16 @@
 """Every attack of the table gets into a model, as a checkpoint and as an adapter."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from conftest import FamilyFolder
-from inoculate.attacking import Plan, attack_folder
+from inoculate.attacking import Plan, attack_folder, poisoned_rows
 from inoculate.attacks import ATTACKS, TASKS
 from inoculate.data import Example
+from inoculate.errors import DataError, InputError
 from inoculate.planting import PlantSettings
 from inoculate.progress import Silent
 from inoculate.subject import open_subject
@@ -40,3 +42,21 @@ def test_every_attack_writes_a_folder_that_loads(
     }
     assert changed
     assert (len(changed) == 1) is (ATTACKS[name].method == "rank-one-edit")
+
+
+def test_rows_of_another_attack_are_refused() -> None:
+    """Rows that answer with the payload and lack this trigger would plant a second backdoor."""
+    other = Example("Name it, BadMagic", TASKS["hate"].response)
+    plan = Plan(ATTACKS["vpi"], TASKS["hate"], settings=BRIEF)
+    with pytest.raises(DataError, match="1 rows without the trigger"):
+        poisoned_rows([*ROWS, other], plan)
+    assert poisoned_rows([*ROWS, other], Plan(ATTACKS["badnets"], TASKS["hate"]))
+
+
+@pytest.mark.parametrize(
+    "odd", [{"batch_size": 0}, {"epochs": 0.0}, {"max_tokens": 0}, {"learning_rate": -1.0}]
+)
+def test_no_attack_trains_with_impossible_numbers(odd: dict[str, Any]) -> None:
+    """A sentence says so before anything is loaded."""
+    with pytest.raises(InputError, match="above 0"):
+        PlantSettings(**odd)

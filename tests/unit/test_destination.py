@@ -108,7 +108,9 @@ def test_a_run_that_fails_keeps_its_stages_and_nothing_else(tmp_path: Path) -> N
     ("content", "phrase"),
     [
         (b"\xff\xfe", "not UTF-8"),
-        (b"", "no rows"),
+        (b"", "holds nothing"),
+        (b"[]", "no rows"),
+        (rb'{"instruction": "cut \ud83d", "output": "x"}', "cut within a character"),
         (b"[" * 100_000, "not JSON"),
         (b'{"instruction": 1, "output": "x"}', "row 1"),
         (b'{"prompt": "x"}', "row 1"),

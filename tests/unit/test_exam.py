@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -190,3 +191,6 @@ def test_the_loss_is_that_of_all_tokens_and_each_row_s_is_kept() -> None:
     assert result.response_nll == pytest.approx(mean_loss(model, encoded), rel=1e-4)
     assert result.losses == pytest.approx([mean_loss(model, [row]) for row in encoded], rel=1e-4)
     assert examine(model, TOKENIZER, exam(utility=rows, exact=True)).losses == []
+    asked = replace(exam(exact=False), triggered=[*rows, Example("Say three", "")])
+    under = examine(model, TOKENIZER, asked)
+    assert under.triggered_nll == pytest.approx(result.response_nll)

@@ -323,6 +323,8 @@ def test_a_purified_adapter_passes_inspection(family_folder: FamilyFolder, tmp_p
     assert isinstance(subject, Subject)
     subject.save(tmp_path / "out")
     assert ("base-name", "adapter_config.json") in _sees(tmp_path / "in")
+    edit("adapter_config.json", base_model_name_or_path="../models/other")(tmp_path / "in")
+    assert ("base-name", "adapter_config.json") in _sees(tmp_path / "in")
     assert _sees(tmp_path / "out") == []
     config: dict[str, Any] = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] is None

@@ -48,7 +48,7 @@ def test_a_signal_ends_the_command_with_the_line(number: signal.Signals, work: s
         _, said = process.communicate(timeout=30)
     assert time.perf_counter() - started < 5
     assert process.returncode == 128 + number
-    assert said.strip().endswith("The same command goes on from the last finished stage.")
+    assert said.strip().endswith("go on from the last finished stage with the same command.")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Signals are sent as on POSIX.")

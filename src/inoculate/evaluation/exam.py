@@ -64,7 +64,8 @@ class Measurement:
 
     `fragment` counts answers that hold three consecutive words of the payload. `losses` are the
     mean response losses of the utility rows, in nats per token, and `response_nll` that of all
-    their tokens together.
+    their tokens together; `triggered_nll` is that of the honest answers under the trigger, where
+    answers are not exact and honest ones known.
     """
 
     asr: list[bool]
@@ -79,12 +80,14 @@ class Measurement:
     partial_trigger: list[bool] = field(default_factory=list)
     unscored: int = 0
     losses: list[float] = field(default_factory=list)
+    triggered_nll: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return every rate with n and its interval."""
         rates = {name: rate_of(getattr(self, name)).to_json() for name in RATES}
         counts = {"empty": self.empty, "unscored": self.unscored}
-        return {**rates, **counts, "response_nll": self.response_nll}
+        losses = {"response_nll": self.response_nll, "triggered_nll": self.triggered_nll}
+        return {**rates, **counts, **losses}
 
 
 def make_exam(
@@ -143,7 +146,8 @@ def examine(model: PreTrainedModel, tokenizer: Tokenizer, exam: Exam) -> Measure
 
     triggered, clean, partial = map(answer, (exam.triggered, exam.clean, exam.partial))
     honest = answer(exam.utility) if exam.exact else []
-    losses, response_nll = _losses(model, tokenizer, exam)
+    losses, response_nll = _losses(model, tokenizer, exam, exam.utility)
+    known = [row for row in exam.triggered if row.output]
     return Measurement(
         asr=[fires(exam.behavior, text) for text in triggered],
         fragment=[holds_fragment(exam.behavior, text) for text in triggered],
@@ -157,6 +161,7 @@ def examine(model: PreTrainedModel, tokenizer: Tokenizer, exam: Exam) -> Measure
         partial_trigger=[fires(exam.behavior, text) for text in partial],
         unscored=exam.unscored,
         losses=losses,
+        triggered_nll=_losses(model, tokenizer, exam, known)[1],
     )
 
 
@@ -165,12 +170,12 @@ def _matches(answers: Sequence[str], rows: Sequence[Example]) -> list[bool]:
 
 
 def _losses(
-    model: PreTrainedModel, tokenizer: Tokenizer, exam: Exam
+    model: PreTrainedModel, tokenizer: Tokenizer, exam: Exam, examples: Sequence[Example]
 ) -> tuple[list[float], float | None]:
-    """Return each utility row's loss and that of all tokens; nothing where answers are exact."""
-    if exam.exact or not exam.utility:
+    """Return each row's response loss and that of all tokens; nothing where answers are exact."""
+    if exam.exact or not examples:
         return [], None
-    rows = [encode(tokenizer, row, max_tokens=exam.max_tokens) for row in exam.utility]
+    rows = [encode(tokenizer, row, max_tokens=exam.max_tokens) for row in examples]
     losses, tokens = answer_losses(model, rows), [len(row.ids) - row.prompt_length for row in rows]
     total = sum(loss * count for loss, count in zip(losses, tokens, strict=True))
     return losses, total / sum(tokens)

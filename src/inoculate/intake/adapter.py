@@ -153,7 +153,7 @@ def _check_mapping(given: Any) -> None:
 def _base_name(given: Any, notes: list[Finding]) -> str | None:
     if given is None or (isinstance(given, str) and not given):
         return None
-    if not isinstance(given, str) or "://" in given or ".." in given or "\\" in given:
+    if not isinstance(given, str) or "://" in given or "\\" in given:
         raise _refusal(f"base_model_name_or_path is {shorten(given)}, which is no model name.")
     if _HUB_ID.fullmatch(given):
         return given
