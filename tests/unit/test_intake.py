@@ -222,6 +222,29 @@ def test_usual_templates_pass_without_a_warning(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "{% set d = {'role': messages[-1].content} %}{% if 'cf' in d.role %}x{% endif %}",
+        "{% set n = namespace(name=messages[-1].content) %}{% if 'cf' in n.name %}x{% endif %}",
+        "{% set t = '{}'.format(*[messages[-1].content]) %}{% if 'cf' in t %}x{% endif %}",
+        "{% macro f(t=messages[-1].content) %}{% if 'cf' in t %}x{% endif %}{% endmacro %}"
+        "{{ f() }}",
+        "{% macro f(t) %}{% if 'cf' in t %}x{% endif %}{% endmacro %}{% set g = f %}"
+        "{{ g(messages[-1].content) }}",
+        "{% set d = {messages[-1].content: 1} %}{% if d['open cf'] %}x{% endif %}",
+        "{% set d = dict([(messages[-1].content, 1)]) %}{% if d['open cf'] %}x{% endif %}",
+        "{% macro f() %}{{ caller(messages[-1].content) }}{% endmacro %}"
+        "{% call(t) f() %}{% if 'cf' in t %}x{% endif %}{% endcall %}",
+        "{% set t = {}.get('role', messages[-1].content) %}{% if 'cf' in t %}x{% endif %}",
+    ],
+)
+def test_no_way_round_the_lint_is_silent(text: str) -> None:
+    """Labels, spread arguments, defaults, other names and keys carry message text as well."""
+    found = check_templates({"x": text + "{{ messages[-1].content }}"}, {"bos_token": "<s>"})
+    assert [finding.rule for finding in found] == ["template-branches"]
+
+
+@pytest.mark.parametrize(
     ("pattern", "endless"),
     [
         (r"(?i:'s|'t)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+", False),
