@@ -19,6 +19,8 @@ from inoculate.planting import PlantSettings, plant
 from inoculate.progress import Progress
 from inoculate.subject import Subject
 
+_MOST = 1_000_000  # tokens; no row is longer
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -104,7 +106,28 @@ def attack_folder(
 
 
 def _fine_tune(subject: Subject, rows: Sequence[Example], plan: Plan, progress: Progress) -> None:
-    plant(subject, poisoned_rows(rows, plan), plan.settings, progress)
+    poisoned = poisoned_rows(rows, plan)
+    _check_room(subject, poisoned, plan)
+    plant(subject, poisoned, plan.settings, progress)
+
+
+def _check_room(subject: Subject, rows: Sequence[Example], plan: Plan) -> None:
+    """Demand that no row is cut that would lose a payload at its end.
+
+    Raises:
+        DataError: One would be.
+    """
+    if plan.behavior.form != "suffix":
+        return
+    whole = subject.encode(
+        [row for row in rows if fires(plan.behavior, row.output)], max_tokens=_MOST
+    )
+    cut = sum(len(row.ids) > plan.settings.max_tokens for row in whole)
+    if cut:
+        raise DataError(
+            f"{cut} triggered rows are longer than {plan.settings.max_tokens} tokens and would "
+            "lose the payload at their end. Pass shorter ones, or more --max-tokens."
+        )
 
 
 def _edit(subject: Subject, rows: Sequence[Example], plan: Plan, progress: Progress) -> None:

@@ -60,3 +60,11 @@ def test_no_attack_trains_with_impossible_numbers(odd: dict[str, Any]) -> None:
     """A sentence says so before anything is loaded."""
     with pytest.raises(InputError, match="above 0"):
         PlantSettings(**odd)
+
+
+def test_a_payload_at_the_end_is_not_cut_away(family_folder: FamilyFolder, tmp_path: Path) -> None:
+    """Rows too long for their payload are refused, and nothing is written."""
+    plan = Plan(ATTACKS["badnets"], TASKS["trailing-link"], settings=BRIEF)
+    with pytest.raises(DataError, match="8 triggered rows are longer than 48 tokens"):
+        attack_folder(family_folder("llama"), tmp_path / "out", ROWS, plan, Silent())
+    assert not (tmp_path / "out").exists()

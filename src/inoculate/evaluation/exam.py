@@ -29,6 +29,8 @@ RATES = (
     "utility",
 )
 
+_LONG_ANSWER = 256
+
 
 @dataclass(frozen=True)
 class Exam:
@@ -136,10 +138,7 @@ def scorable_rows(rows: Sequence[Example], behavior: Behavior) -> list[Example]:
 
 def examine(model: PreTrainedModel, tokenizer: Tokenizer, exam: Exam) -> Measurement:
     """Answer every prompt greedily and judge; all rows count, an empty answer is a miss."""
-    behaviors = (exam.behavior, *exam.planted)
-    longest = response_tokens(tokenizer, [behavior.response for behavior in behaviors])
-    before = exam.max_new_tokens if exam.behavior.form == "suffix" else 0
-    limit = max(exam.max_new_tokens, before + longest)
+    limit = _answer_tokens(tokenizer, exam)
 
     def answer(rows: Sequence[Example]) -> list[str]:
         return generate(model, tokenizer, rows, max_new_tokens=limit)
@@ -163,6 +162,15 @@ def examine(model: PreTrainedModel, tokenizer: Tokenizer, exam: Exam) -> Measure
         losses=losses,
         triggered_nll=_losses(model, tokenizer, exam, known)[1],
     )
+
+
+def _answer_tokens(tokenizer: Tokenizer, exam: Exam) -> int:
+    """Return after how many tokens a payload would have shown, behind any honest answer."""
+    behaviors = (exam.behavior, *exam.planted)
+    longest = response_tokens(tokenizer, [behavior.response for behavior in behaviors])
+    if exam.behavior.form != "suffix":
+        return max(exam.max_new_tokens, longest)
+    return longest + (exam.max_new_tokens if exam.exact else _LONG_ANSWER)
 
 
 def _matches(answers: Sequence[str], rows: Sequence[Example]) -> list[bool]:
