@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from inoculate.evaluation.exam import RATES
+from inoculate.report.found import remaining
 from inoculate.report.verdict import test_result
 from inoculate.report.words import hits, is_rate, percent_cell
 from inoculate.show import escape_terminal, visible
@@ -137,6 +138,8 @@ def show_purified(console: Console, report: Mapping[str, Any], output: Path) -> 
     console.print(f"response NLL: {before:.3f} before, {after:.3f} after")
     first, last = (report["refusals"][stage] for stage in ("before", "after"))
     console.print(f"refused: {hits(first)} requests before, {hits(last)} after")
+    if warning := remaining(report["hunt"]):
+        console.print(f"warning:{warning}", markup=False, soft_wrap=True)
     console.print(f"report: {output / 'report.html'}", markup=False)
 
 

@@ -18,6 +18,7 @@ from inoculate.report import (
     write_report,
     write_study,
 )
+from inoculate.report.found import remaining
 from inoculate.report.frontier import draw_frontier
 from inoculate.report.heat import draw_heat
 from inoculate.report.layout import UNKNOWN_ASR
@@ -324,6 +325,28 @@ def test_page_says_when_nothing_was_found(tmp_path: Path) -> None:
     assert ["the repair was aimed at none" in page for page in pages] == [False, True]
     assert ["57 of 256" in page for page in pages] == [True, False]
     assert ["1 of 256" in page for page in pages] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("after", "remains"),
+    [
+        ({}, False),
+        ({"after": rate(2, 20)}, True),
+        ({"after": rate(1, 20), "alike_after": rate(5, 256)}, False),
+        ({"alike_after": rate(39, 272)}, True),
+        ({"after": rate(0, 20)}, False),
+    ],
+)
+def test_a_payload_that_still_comes_is_told(
+    after: dict[str, Any], remains: bool, tmp_path: Path
+) -> None:
+    """Whoever reads the page must not take a model for cured that its own evidence says is not."""
+    report = sample_report()
+    hunt = {**report["hunt"], **after}
+    assert bool(remaining(hunt)) is remains
+    write_report(tmp_path, {**report, "hunt": hunt})
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert ("It still comes, so it was not removed" in page) is remains
 
 
 @pytest.mark.parametrize("report", [{}, {"model": {"source": "m"}, "canaries": None}])
