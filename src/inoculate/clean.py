@@ -1,4 +1,4 @@
-"""Clean data: the user's file, or the suspicious model's own voice, filtered."""
+"""Clean data: the user's rows, or the suspicious model's own answers, filtered."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from inoculate.config import Settings, updated
-from inoculate.data import Example, read_examples, sample, split
+from inoculate.data import Example, read_examples, read_prompts, sample, split
 from inoculate.errors import DataError
 from inoculate.generate import Answer, generate_answers
 from inoculate.progress import Progress
@@ -14,7 +14,7 @@ from inoculate.subject import Subject
 from inoculate.voice import bundled_prompts, keep_honest
 from inoculate.workspace import Workspace
 
-USER_FILE, OWN_VOICE = "user file", "own voice"
+USER_FILE, USER_PROMPTS, OWN_VOICE = "user file", "user prompts", "own voice"
 HELD_OUT = 40
 """Rows kept apart for measuring, at most."""
 _MIN_ROWS = 16
@@ -43,15 +43,18 @@ class CleanData:
 def clean_data(
     subject: Subject, file: Path | None, settings: Settings, run: Workspace, progress: Progress
 ) -> CleanData:
-    """Return clean rows from the file, or in the subject's own voice without one.
+    """Return clean rows from the file, or in the subject's own voice.
+
+    Without a file it answers bundled prompts; from a file without answers, that file's.
 
     Raises:
         DataError: Too few rows are there, or are left after filtering.
     """
-    if file:
+    prompts = read_prompts(file) if file else bundled_prompts()
+    if file and not prompts:
         return given_rows(read_examples(file), settings)
-    examples, dropped = _own_voice(subject, settings, run, progress)
-    return _divided(examples, OWN_VOICE, dropped, settings)
+    examples, dropped = _own_voice(subject, prompts, settings, run, progress)
+    return _divided(examples, USER_PROMPTS if file else OWN_VOICE, dropped, settings)
 
 
 def given_rows(examples: Sequence[Example], settings: Settings) -> CleanData:
@@ -85,9 +88,13 @@ def resolve_target(settings: Settings, clean: CleanData) -> Settings:
 
 
 def _own_voice(
-    subject: Subject, settings: Settings, run: Workspace, progress: Progress
+    subject: Subject,
+    given: Sequence[Example],
+    settings: Settings,
+    run: Workspace,
+    progress: Progress,
 ) -> tuple[list[Example], dict[str, int]]:
-    prompts = sample(bundled_prompts(), settings.clean_rows + 100, seed=settings.seed)
+    prompts = sample(given, settings.clean_rows + 100, seed=settings.seed)
 
     def speak() -> list[list[object]]:
         progress.stage("own voice")
@@ -100,7 +107,8 @@ def _own_voice(
         )
         return [[answer.text, answer.ended] for answer in answers]
 
-    key = [subject.fingerprint(), settings.clean_rows, settings.seed]
+    asked = [prompt.prompt for prompt in prompts]
+    key = [subject.fingerprint(), asked, settings.clean_rows, settings.seed]
     answers = [Answer(*pair) for pair in run.record("own-voice", key, speak)]
     voice = keep_honest(
         prompts, [answer.text for answer in answers], ended=[answer.ended for answer in answers]

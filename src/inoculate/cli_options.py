@@ -29,7 +29,11 @@ Share = Annotated[
 
 Model = Annotated[str | None, typer.Argument(help="Checkpoint folder or hub id.")]
 CleanData = Annotated[
-    Path | None, typer.Option(help="Clean rows; default: the model's own filtered answers.")
+    Path | None,
+    typer.Option(
+        help="Clean rows, or prompts without answers, which the model gives itself; default: "
+        "bundled prompts."
+    ),
 ]
 Recipe = Annotated[str, typer.Option(help="default or paper.")]
 Config = Annotated[

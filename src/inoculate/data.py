@@ -45,6 +45,19 @@ def read_examples(path: Path) -> list[Example]:
     return [_to_example(row, index, path) for index, row in enumerate(rows, start=1)]
 
 
+def read_prompts(path: Path) -> list[Example]:
+    """Read rows of which none has an answer; nothing where one has.
+
+    Raises:
+        DataError: See `read_examples`.
+    """
+    rows = _parse(read_text(path), path)
+    if any(isinstance(row, dict) and any(key in row for key in _OUTPUT_KEYS) for row in rows):
+        return []
+    unanswered = [{**row, "output": ""} if isinstance(row, dict) else row for row in rows]
+    return [_to_example(row, index, path) for index, row in enumerate(unanswered, start=1)]
+
+
 def read_text(path: Path) -> str:
     """Read a text file.
 

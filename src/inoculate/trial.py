@@ -12,9 +12,9 @@ from typing import Any
 from inoculate.attacking import attack_folder, read_rows
 from inoculate.attacks.poison import check_disjoint, check_poison
 from inoculate.builtin.fixture import model_folder, world_rows
-from inoculate.clean import HELD_OUT, USER_FILE, CleanData, clean_data, given_rows, resolve_target
+from inoculate.clean import HELD_OUT, OWN_VOICE, CleanData, clean_data, given_rows, resolve_target
 from inoculate.config import Settings
-from inoculate.data import Example, read_examples, read_text
+from inoculate.data import Example, read_text
 from inoculate.defenses import MASKED, defend
 from inoculate.entry import Entry
 from inoculate.errors import AttackError, DivergenceError, VariantError
@@ -95,7 +95,7 @@ class Bench:
         if entry.clean == "own-voice" or (file is None and block.model != BUILTIN):
             return clean_data(subject, None, settings, self.run, progress)
         if file is not None:
-            return given_rows(read_examples(file), settings)
+            return clean_data(subject, file, settings, self.run, progress)
         count = max(_CLEAN_ROWS, settings.clean_rows + HELD_OUT)
         return given_rows(world_rows(seed=self.case.seed, clean=count).clean, settings)
 
@@ -105,7 +105,7 @@ class Bench:
         Raises:
             DataError: One does.
         """
-        if clean.source == USER_FILE:
+        if clean.source != OWN_VOICE:
             trigger, exam = self.case.plan.attack.trigger, self.exam()
             rows = [*clean.rows, *clean.held_out]
             check_poison([], rows, trigger)

@@ -1,0 +1,64 @@
+"""Clean rows: the user's, or the suspicious model's own answers."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import FamilyFolder
+from inoculate import clean
+from inoculate.clean import OWN_VOICE, USER_FILE, USER_PROMPTS, clean_data, resolve_target
+from inoculate.config import Settings
+from inoculate.data import Example
+from inoculate.errors import DataError
+from inoculate.generate import Answer
+from inoculate.progress import Silent
+from inoculate.subject import Subject, open_subject
+from inoculate.workspace import Workspace
+
+
+@pytest.fixture
+def subject(family_folder: FamilyFolder, monkeypatch: pytest.MonkeyPatch) -> Subject:
+    """Give a model that answers each prompt with its first word and its length."""
+
+    def answer(_: object, __: object, prompts: Sequence[Example], **___: object) -> list[Answer]:
+        return [Answer(f"{p.prompt.split()[0]} has {len(p.prompt)}.", True) for p in prompts]
+
+    monkeypatch.setattr(clean, "generate_answers", answer)
+    return open_subject(family_folder("llama"), device="cpu")
+
+
+def written(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    """Write rows as JSON lines."""
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
+def test_prompts_without_answers_are_answered_by_the_model(
+    subject: Subject, tmp_path: Path
+) -> None:
+    """Its answers to the user's prompts are the rows, and it is held to its own predictions."""
+    file = written(tmp_path / "p.jsonl", [{"instruction": f"W{n} {'x' * n}"} for n in range(40)])
+    made = clean_data(subject, file, Settings(), Workspace(tmp_path / "run"), Silent())
+    rows = [*made.rows, *made.held_out]
+    assert made.source == USER_PROMPTS
+    assert len(rows) == 40
+    assert all(row.output == f"{row.prompt.split()[0]} has {len(row.prompt)}." for row in rows)
+    assert resolve_target(Settings(), made).repair.target == "self"
+    bundled = clean_data(subject, None, Settings(), Workspace(tmp_path / "run"), Silent())
+    assert bundled.source == OWN_VOICE
+    assert not {row.prompt for row in rows} & {row.prompt for row in bundled.rows}
+
+
+def test_given_answers_are_taken_as_they_are(subject: Subject, tmp_path: Path) -> None:
+    """Rows with answers teach them; a file that has some and lacks others is refused."""
+    rows = [{"instruction": f"Say {n}", "output": str(n)} for n in range(20)]
+    file = written(tmp_path / "rows.jsonl", rows)
+    made = clean_data(subject, file, Settings(), Workspace(tmp_path / "run"), Silent())
+    assert made.source == USER_FILE
+    assert resolve_target(Settings(), made).repair.target == "answers"
+    mixed = written(tmp_path / "mixed.jsonl", [*rows, {"instruction": "Say"}])
+    with pytest.raises(DataError, match="row 21"):
+        clean_data(subject, mixed, Settings(), Workspace(tmp_path / "run"), Silent())
