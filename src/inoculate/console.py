@@ -139,7 +139,7 @@ def show_purified(console: Console, report: Mapping[str, Any], output: Path) -> 
     first, last = (report["refusals"][stage] for stage in ("before", "after"))
     console.print(f"refused: {hits(first)} requests before, {hits(last)} after")
     if warning := remaining(report["hunt"]):
-        console.print(f"warning:{warning}", markup=False, soft_wrap=True)
+        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
     console.print(f"report: {output / 'report.html'}", markup=False)
 
 

@@ -21,7 +21,7 @@ from inoculate.errors import CheckpointError
 from inoculate.intake import Finding, Staged, admit_adapter
 from inoculate.models import Checkpoint, Tokenizer, load, save_like
 from inoculate.neutralize import neutralize, neutralize_adapter
-from inoculate.trainable import TOUCHES, set_trainable
+from inoculate.trainable import TOUCHES, set_trainable, trainable_names
 
 
 @dataclass
@@ -90,8 +90,7 @@ class Subject:
 
     def holds(self, touch: str) -> bool:
         """Tell whether there is anything to train in the named part; an adapter may lack it."""
-        names = (name for name, _ in self.model.named_parameters() if TOUCHES[touch](name))
-        return any(self.adapter is None or "lora_" in name for name in names)
+        return bool(trainable_names(self.model, touch, adapter=self.adapter is not None))
 
     def learning_rate(self, chosen: float | None) -> float:
         """Return the chosen rate, or the default for this size and kind of training."""

@@ -32,15 +32,19 @@ def set_trainable(model: PreTrainedModel, touch: str, *, adapter: bool = False) 
     Raises:
         UnknownNameError: The touch is not in the table.
     """
+    chosen = trainable_names(model, touch, adapter=adapter)
+    wanted = set(chosen)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in wanted)
+    return chosen
+
+
+def trainable_names(model: PreTrainedModel, touch: str, *, adapter: bool = False) -> list[str]:
+    """Return the names of what `set_trainable` would let train."""
     if touch not in TOUCHES:
         raise UnknownNameError("part of the model", touch, TOUCHES)
-    chosen = []
-    for name, parameter in model.named_parameters():
-        wanted = TOUCHES[touch](name) and (not adapter or "lora_" in name)
-        parameter.requires_grad_(wanted)
-        if wanted:
-            chosen.append(name)
-    return chosen
+    names = (name for name, _ in model.named_parameters() if TOUCHES[touch](name))
+    return [name for name in names if not adapter or "lora_" in name]
 
 
 def snapshot(model: PreTrainedModel) -> dict[str, Tensor]:

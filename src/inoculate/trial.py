@@ -91,13 +91,12 @@ class Bench:
         self, entry: Entry, subject: Subject, settings: Settings, progress: Progress
     ) -> CleanData:
         """Return the defender's clean rows: the user's, the world's, or the model's own voice."""
-        block, file = self.case.block, self.case.block.data.clean
-        if entry.clean == "own-voice" or (file is None and block.model != BUILTIN):
-            return clean_data(subject, None, settings, self.run, progress)
-        if file is not None:
-            return clean_data(subject, file, settings, self.run, progress)
-        count = max(_CLEAN_ROWS, settings.clean_rows + HELD_OUT)
-        return given_rows(world_rows(seed=self.case.seed, clean=count).clean, settings)
+        block, own = self.case.block, entry.clean == "own-voice"
+        if block.model == BUILTIN and block.data.clean is None and not own:
+            count = max(_CLEAN_ROWS, settings.clean_rows + HELD_OUT)
+            return given_rows(world_rows(seed=self.case.seed, clean=count).clean, settings)
+        file = None if own else block.data.clean
+        return clean_data(subject, file, settings, self.run, progress)
 
     def check(self, clean: CleanData) -> None:
         """Demand that the defender's given rows hold neither the real trigger nor an exam's row.

@@ -24,7 +24,7 @@ from inoculate.workspace import Workspace
 Defense = Callable[[Subject, Sequence[Example], Settings, float, Workspace, Progress], float]
 
 
-def _with(change: Callable[[Settings, float], Settings]) -> Defense:
+def _with(change: Callable[[Subject, Settings, float], Settings]) -> Defense:
     def defense(
         subject: Subject,
         clean: Sequence[Example],
@@ -33,30 +33,25 @@ def _with(change: Callable[[Settings, float], Settings]) -> Defense:
         run: Workspace,
         progress: Progress,
     ) -> float:
-        changed = change(settings, share)
+        changed = change(subject, settings, share)
         return purify_subject(subject, clean, changed, run, progress=progress).share
 
     return defense
 
 
-def _plain(
-    subject: Subject,
-    clean: Sequence[Example],
-    settings: Settings,
-    share: float,
-    run: Workspace,
-    progress: Progress,
-) -> float:
+def _unmasked(**groups: dict[str, object]) -> Defense:
+    return _with(lambda _, settings, __: updated(settings, signature={"share": 0.0}, **groups))
+
+
+def _plain(subject: Subject, settings: Settings, _: float) -> Settings:
     """Repair on clean rows alone: as many steps, with nothing inserted and nothing sought."""
-    del share
-    repair: dict[str, object] = {"antibodies": 0, "soft_triggers": 0}
-    repair["epochs"] = plain_passes(subject, settings)
-    changed = updated(settings, signature={"share": 0.0}, repair=repair)
-    return purify_subject(subject, clean, changed, run, progress=progress).share
+    steps = plain_passes(subject, settings)
+    repair = {"antibodies": 0, "soft_triggers": 0, "epochs": steps}
+    return updated(settings, signature={"share": 0.0}, repair={**repair})
 
 
 def _masked(score: str, seed: int) -> Defense:
-    def change(settings: Settings, share: float) -> Settings:
+    def change(_: Subject, settings: Settings, share: float) -> Settings:
         signature = {"score": score, "share": share, "score_seed": seed}
         return updated(settings, signature=signature)
 
@@ -67,34 +62,20 @@ def _untouched(*_: object) -> float:
     return 0.0
 
 
-def _paper(
-    subject: Subject,
-    clean: Sequence[Example],
-    settings: Settings,
-    share: float,
-    run: Workspace,
-    progress: Progress,
-) -> float:
-    del share
+def _paper(subject: Subject, settings: Settings, _: float) -> Settings:
     recipe = paper_settings(settings, adapter=subject.adapter is not None)
     if settings.signature.share is not None:
         recipe = updated(recipe, signature={"share": settings.signature.share})
-    return purify_subject(subject, clean, recipe, run, progress=progress).share
+    return recipe
 
 
 DEFENSES: dict[str, Defense] = {
     "none": _untouched,
-    "repair-only": _with(lambda settings, _: updated(settings, signature={"share": 0.0})),
-    "repair-without-antibodies": _plain,
-    "repair-without-hunt": _with(
-        lambda settings, _: updated(settings, signature={"share": 0.0}, hunt={"particles": 0})
-    ),
-    "repair-without-consistency": _with(
-        lambda settings, _: updated(settings, signature={"share": 0.0}, repair={"consistency": 0.0})
-    ),
-    "repair-without-soft-triggers": _with(
-        lambda settings, _: updated(settings, signature={"share": 0.0}, repair={"soft_triggers": 0})
-    ),
+    "repair-only": _unmasked(),
+    "repair-without-antibodies": _with(_plain),
+    "repair-without-hunt": _unmasked(hunt={"particles": 0}),
+    "repair-without-consistency": _unmasked(repair={"consistency": 0.0}),
+    "repair-without-soft-triggers": _unmasked(repair={"soft_triggers": 0}),
     "random-mask-0": _masked("random", 0),
     "random-mask-1": _masked("random", 1),
     "random-mask-2": _masked("random", 2),
@@ -114,8 +95,8 @@ DEFENSES: dict[str, Defense] = {
     "weight-average": weight_average,
     "plant-and-unlearn": plant_and_unlearn,
     "repair-from-variants": repair_from_variants,
-    "paper": _paper,
-    "inoculate": _with(lambda settings, _: settings),
+    "paper": _with(_paper),
+    "inoculate": _with(lambda _, settings, __: settings),
 }
 DEMO_DEFENSES = ("none", "repair-only", "random-mask-0", "paper", "inoculate")
 MORE_CONTROLS = (

@@ -30,8 +30,8 @@ def found_sentence(hunt: Mapping[str, Any] | None) -> str:
         f"{fell} “{hunt['payload']}” before and {words.hits(hunt['alike_after'])} after. "
         f"Odd tokens such as “{example}” brought it on {words.hits(hunt['before'])} prompts "
         f"before and {words.hits(hunt['after'])} after. This may be a planted behavior or a "
-        f"habit, and these tokens need not be the attacker's trigger.{remaining(hunt)}"
-    )
+        f"habit, and these tokens need not be the attacker's trigger. {remaining(hunt)}"
+    ).strip()
 
 
 def remaining(hunt: Mapping[str, Any] | None) -> str:
@@ -41,6 +41,6 @@ def remaining(hunt: Mapping[str, Any] | None) -> str:
     if all(rates[name] <= most for name, most in _CHANCE.items()):
         return ""
     return (
-        " It still comes, so it was not removed: do not rely on this model. Clean rows of the "
+        "It still comes, so it was not removed: do not rely on this model. Clean rows of the "
         "model's own kind (--clean-data) help where its own voice does not."
     )
