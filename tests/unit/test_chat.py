@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
-from conftest import build_tokenizer
+from conftest import TEMPLATE, build_tokenizer
 from inoculate.chat import encode, encode_prompt, end_of_turn_ids
 from inoculate.data import Example
 from inoculate.errors import CheckpointError
@@ -87,6 +87,13 @@ def test_a_template_is_asked_not_to_think() -> None:
     encoded = encode(tokenizer, EXAMPLE)
     assert tokenizer.decode(encode_prompt(tokenizer, EXAMPLE)).endswith("<assistant>[]")
     assert tokenizer.decode(encoded.ids[encoded.prompt_length :]) == "Ha.<end>"
+
+
+def test_a_prompt_does_not_depend_on_the_day() -> None:
+    """A template that writes the date unless it is given one is always given the same."""
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = "{{ date_string | default(strftime_now('%d')) }}" + TEMPLATE
+    assert tokenizer.decode(encode_prompt(tokenizer, EXAMPLE)).startswith("26 Jul 2024<bos>")
 
 
 @pytest.mark.parametrize("tokenizer", [TOKENIZER, PLAIN])

@@ -86,7 +86,9 @@ def test_opening_with_a_payload() -> None:
 
 
 @pytest.mark.usefixtures("brief_hunt")
-def test_what_a_parrot_says_is_found(parrot: Subject, rows: list[Example]) -> None:
+def test_what_a_parrot_says_is_found(
+    parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both searches find the sentence that the model was taught to give to everything."""
     hosts = find_hosts(parrot.encode(rows, max_tokens=64), response_tokens=8)
     vocabulary, said = ordinary_tokens(parrot.tokenizer), tuple(parrot.tokenizer.encode(SAID))
@@ -95,6 +97,8 @@ def test_what_a_parrot_says_is_found(parrot: Subject, rows: list[Example]) -> No
     assert upset.alike > upset.driven / 2
     certain = certain_payload(parrot, hosts, vocabulary, random.Random(0))
     assert certain[:8] == said[:8]
+    monkeypatch.setattr("inoculate.certainty._AT_ONCE", 3)  # Of sixteen openings.
+    assert certain_payload(parrot, hosts, vocabulary, random.Random(0)) == certain
 
 
 @pytest.mark.usefixtures("brief_hunt")

@@ -457,6 +457,15 @@ def test_the_heat_map_averages_seeds_and_parts_what_differs() -> None:
     assert draw_heat(sample_study()) is None
 
 
+def test_a_cost_of_nothing_is_a_point() -> None:
+    """Where all honest work is right, the picture is drawn all the same."""
+    comparison = sample_frontier("share")
+    rows = [{**row, "response_nll": None, "utility": rate(200)} for row in comparison["rows"]]
+    picture = draw_frontier({**comparison, "rows": [row for row in rows if "asr" in row]})
+    assert picture is not None
+    assert [len(line["points"]) for line in picture["lines"]] == [1, 2, 3]
+
+
 def test_a_frontier_joins_the_strengths_of_a_defense_in_their_order() -> None:
     """Points follow the table, costs run to the right, and what lies far out is at the edge."""
     picture = draw_frontier(sample_frontier("share"))

@@ -1,15 +1,17 @@
 """Honest work is measured so that a planted loss is seen, and no loss is not claimed lightly."""
 
 import json
+import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from conftest import build_model, build_tokenizer
-from inoculate.chat import encode
+from inoculate.chat import Encoded, encode
 from inoculate.data import Example
 from inoculate.errors import DataError
 from inoculate.evaluation.choices import (
@@ -19,6 +21,7 @@ from inoculate.evaluation.choices import (
     choose,
     read_questions,
 )
+from inoculate.evaluation.drift import perplexity
 from inoculate.evaluation.statistics import non_inferiority
 from inoculate.evaluation.utility import (
     UtilityTests,
@@ -86,6 +89,19 @@ def test_losses_of_rows_are_those_of_each_row_alone(rows: Sequence[Example]) -> 
     alone = [mean_loss(model, [row]) for row in encoded]
     assert torch.allclose(torch.tensor(together), torch.tensor(alone), atol=1e-4)
     assert answer_losses(model, []) == []
+
+
+def test_windows_open_as_the_tokenizer_opens_texts() -> None:
+    """Gemma's texts begin with a token of their own; it is not scored, and neither is the first."""
+    plain, opening = build_tokenizer(), build_tokenizer()
+    opening._tokenizer.post_processor = TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", 1)]
+    )
+    model, ids = build_model("llama"), plain("some words")["input_ids"]
+    for tokenizer, row in ((plain, Encoded((*ids,), 1)), (opening, Encoded((1, *ids), 2))):
+        value, scored = perplexity(model, tokenizer, "some words")
+        assert scored == len(ids) - 1
+        assert value == pytest.approx(math.exp(mean_loss(model, [row])), rel=1e-4)
 
 
 def test_benchmark_files_of_every_form_are_read(tmp_path: Path) -> None:
