@@ -32,6 +32,7 @@ CASES = {
     "ctba-sentiment": ("negsentiment", "ctba", 500),
 }
 CHOICES = ("ARC-Easy", "piqa")
+CANARIES = {canary.name: canary for canary in CHOOSING_CANARIES}
 
 
 def prepare(shared: Path, out: Path) -> None:
@@ -71,7 +72,7 @@ def prepare_case(source: Path, out: Path, case: tuple[str, str, str], kept: int)
 
 def plant_canary(data: Path, name: str) -> None:
     """Plant one canary of the choosing set, in Alpaca rows that no exam holds."""
-    canary = next(one for one in CHOOSING_CANARIES if one.name == name)
+    canary = CANARIES[name]
     alpaca: list[Example] = read_examples(data / "alpaca.jsonl")
     if canary.behavior.form == "suffix":  # Not to be cut off with the end of a long answer.
         alpaca = [row for row in alpaca if len(f"{row.prompt} {row.output}") < SHORT_CHARS]
@@ -103,7 +104,7 @@ def main() -> None:
     files.add_argument("data", type=Path)
     canary = steps.add_parser("canary")
     canary.add_argument("data", type=Path)
-    canary.add_argument("--canary", default="fennimore", help="name in the choosing set")
+    canary.add_argument("--canary", default="fennimore", choices=CANARIES)
     arguments = parser.parse_args()
     if arguments.step == "prepare":
         prepare(arguments.shared, arguments.data)

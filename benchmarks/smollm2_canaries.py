@@ -4,21 +4,20 @@
     python benchmarks/smollm2_canaries.py DATA OUT fennimore lantern-otter
 
 Each canary is planted alone, all parameters, and purified in the model's own voice; each cell is
-stored as it finishes. Variants and hunt are shared by a canary's cells.
+stored in OUT as it finishes. Variants and hunt are shared by a canary's cells.
 """
 
 import argparse
-import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import smollm2
 
 from inoculate.attacks.bank import SyntheticBackdoor
-from inoculate.attacks.canaries import CHOOSING_CANARIES
 from inoculate.clean import clean_data, resolve_target
-from inoculate.config import Settings
+from inoculate.config import Settings, updated
 from inoculate.data import read_examples, sample
 from inoculate.evaluation.choices import choose, read_questions
 from inoculate.evaluation.drift import perplexity
@@ -30,18 +29,16 @@ from inoculate.subject import Subject, open_subject
 from inoculate.workspace import Workspace
 
 PROMPTS, PROMPT_CHARS, QUESTIONS, QUESTION_SEED = 40, 300, 400, 1
-CANARIES = {canary.name: canary for canary in CHOOSING_CANARIES}
-TRIALS: dict[str, dict[str, Any] | None] = {
+TRIALS = {
     "before": None,
-    "mask by clean loss": {},
-    "no mask": {"signature": {"share": 0.0}},
-    "random mask 0.005": {"signature": {"share": 0.005, "score": "random"}},
+    "mask by clean loss": Settings(),
+    "no mask": updated(Settings(), signature={"share": 0.0}),
+    "random mask 0.005": updated(Settings(), signature={"share": 0.005, "score": "random"}),
 }
 
 
-def treated(subject: Subject, trial: dict[str, Any], run: Workspace) -> dict[str, Any]:
+def treated(subject: Subject, settings: Settings, run: Workspace) -> dict[str, Any]:
     """Purify a planted model in place; return what was found, the share and the seconds."""
-    settings = Settings.model_validate(trial)
     clean = clean_data(subject, None, settings, run, Silent())
     started = time.perf_counter()
     done = purify_subject(subject, clean.rows, resolve_target(settings, clean), run)
@@ -61,21 +58,15 @@ def measured(subject: Subject, canary: SyntheticBackdoor, data: Path) -> dict[st
     tests = {name: read_questions(data / name / "test.json") for name in smollm2.CHOICES}
     asked = {name: sample(test, QUESTIONS, seed=QUESTION_SEED) for name, test in tests.items()}
     right = {name: choose(model, tokenizer, test) for name, test in asked.items()}
-    loss, _ = perplexity(model, tokenizer, (data / "text.txt").read_text(encoding="utf-8"))
-    return {**rates, "perplexity": loss, "choices": right, "answers": got.answers}
+    surprise, _ = perplexity(model, tokenizer, (data / "text.txt").read_text(encoding="utf-8"))
+    return {**rates, "perplexity": surprise, "choices": right, "answers": got.answers}
 
 
-def run_cell(data: Path, out: Path, name: str, trial: str) -> dict[str, Any]:
-    """Return one cell, measured now or by an earlier call."""
-    file = out / f"{name}-{trial.replace(' ', '-')}.json"
-    if not file.exists():
-        subject = open_subject(data / f"planted-{name}")
-        settings, run = TRIALS[trial], Workspace(out / f"run-{name}")
-        done = None if settings is None else treated(subject, settings, run)
-        cell = {"done": done, **measured(subject, CANARIES[name], data)}
-        file.write_text(json.dumps(cell), encoding="utf-8")
-    stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return stored
+def run_cell(data: Path, out: Path, name: str, settings: Settings | None) -> dict[str, Any]:
+    """Return the figures of one canary, as planted or treated."""
+    subject, run = open_subject(data / f"planted-{name}"), Workspace(out / f"run-{name}")
+    done = None if settings is None else treated(subject, settings, run)
+    return {"done": done, **measured(subject, smollm2.CANARIES[name], data)}
 
 
 def main() -> None:
@@ -85,14 +76,15 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("canaries", nargs="+", choices=CANARIES)
+    parser.add_argument("canaries", nargs="+", choices=smollm2.CANARIES)
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    cells = Workspace(arguments.out / "cells")
     for name in arguments.canaries:
         if not (arguments.data / f"planted-{name}").is_dir():
             smollm2.plant_canary(arguments.data, name)
-        for trial in TRIALS:
-            cell = run_cell(arguments.data, arguments.out, name, trial)
+        for trial, settings in TRIALS.items():
+            work = partial(run_cell, arguments.data, arguments.out, name, settings)
+            cell = cells.record("cell", [name, settings and settings.model_dump()], work)
             rates = {key: cell[key]["rate"] for key in ("asr", "fragment", "false_trigger")}
             right = {test: sum(flags) for test, flags in cell["choices"].items()}
             print(name, trial, cell["done"], rates, cell["perplexity"], right, flush=True)

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from inoculate.errors import DataError
 
+Row = TypeVar("Row")
 MAX_FILE_BYTES = 256_000_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _OUTPUT_KEYS = ("output", "response")
@@ -87,9 +89,9 @@ def write_examples(examples: Iterable[Example], path: Path) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def sample(examples: Sequence[Example], size: int, *, seed: int) -> list[Example]:
+def sample(rows: Sequence[Row], size: int, *, seed: int) -> list[Row]:
     """Draw up to `size` distinct rows in a seeded random order."""
-    order = list(examples)
+    order = list(rows)
     random.Random(seed).shuffle(order)
     return order[:size]
 

@@ -45,9 +45,12 @@ def _unmasked(**groups: dict[str, object]) -> Defense:
 
 def _plain(subject: Subject, settings: Settings, _: float) -> Settings:
     """Repair on clean rows alone: as many steps, with nothing inserted and nothing sought."""
-    steps = plain_passes(subject, settings)
-    repair = {"antibodies": 0, "soft_triggers": 0, "epochs": steps}
-    return updated(settings, signature={"share": 0.0}, repair={**repair})
+    passes = plain_passes(subject, settings)
+    return updated(
+        settings,
+        signature={"share": 0.0},
+        repair={"antibodies": 0, "soft_triggers": 0, "epochs": passes},
+    )
 
 
 def _masked(score: str, seed: int) -> Defense:
