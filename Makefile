@@ -12,7 +12,7 @@ demo: $(READY)
 	$(BIN)/inoculate demo -o $(OUT)
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
