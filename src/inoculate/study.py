@@ -4,7 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from itertools import groupby
 from multiprocessing import get_context
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,10 @@ from inoculate.grid import NONE, OURS, Case, Grid
 from inoculate.progress import Progress, Silent
 from inoculate.report import write_study
 from inoculate.report.words import percent_cell
-from inoculate.trial import Outcome, Trial, open_bench, run_trial
+from inoculate.trial import Outcome, Trial, open_bench, plant, run_trial
 
 Job = tuple[int, Trial]
+_PLANTED = "planted"
 
 
 def run_study(
@@ -102,30 +105,36 @@ def _finish(cases: Sequence[Sequence[Trial]], processes: int, progress: Progress
 
 
 def _one_by_one(jobs: Sequence[Job], progress: Progress) -> Iterator[Job]:
-    for index, trial in jobs:
-        progress.stage(_name(trial))
-        run_trial(trial, progress)
-        yield index, trial
+    for index, trials in _by_case(jobs):
+        plant(trials, progress)
+        for trial in trials:
+            progress.stage(_name(trial))
+            run_trial(trial, progress)
+            yield index, trial
 
 
 def _side_by_side(jobs: Sequence[Job], processes: int) -> Iterator[Job]:
-    """Run jobs in several processes of one thread each, none before the one it comes after."""
-    followers, ids = defaultdict[int, list[Job]](list), {id(trial) for _, trial in jobs}
-    for job in jobs:
-        followers[id(job[1].after) if id(job[1].after) in ids else 0].append(job)
+    """Plant, then try, in several processes of one thread each, nothing before what it needs."""
+    waiting = defaultdict[tuple[int, str], list[Job]](list)
+    left = {(index, trial.entry.name) for index, trial in jobs}
+    for index, trial in jobs:
+        needed = (index, _needed(trial))
+        waiting[needed if needed in left else (index, _PLANTED)].append((index, trial))
     pool = ProcessPoolExecutor(
         processes, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
     )
-    waiting: dict[Future[Outcome], Job] = {}
+    running: dict[Future[Any], tuple[int, Trial | None]] = {
+        pool.submit(plant, trials, Silent()): (index, None) for index, trials in _by_case(jobs)
+    }
     try:
-        ready = followers.pop(0, [])
-        while ready or waiting:
-            waiting |= {pool.submit(run_trial, job[1], Silent()): job for job in ready}
-            done = next(iter(wait(waiting, return_when=FIRST_COMPLETED).done))
+        while running:
+            done = next(iter(wait(running, return_when=FIRST_COMPLETED).done))
             done.result()
-            job = waiting.pop(done)
-            ready = followers.pop(id(job[1]), [])
-            yield job
+            index, finished = running.pop(done)
+            for job in waiting.pop((index, finished.entry.name if finished else _PLANTED), []):
+                running[pool.submit(run_trial, job[1], Silent())] = job
+            if finished:
+                yield index, finished
     except BrokenProcessPool as error:
         raise InputError(
             "A process of the study was ended from outside, most likely for want of memory. Run "
@@ -133,6 +142,19 @@ def _side_by_side(jobs: Sequence[Job], processes: int) -> Iterator[Job]:
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _by_case(jobs: Sequence[Job]) -> Iterator[tuple[int, list[Trial]]]:
+    for index, case in groupby(jobs, itemgetter(0)):
+        yield index, [trial for _, trial in case]
+
+
+def _needed(trial: Trial) -> str:
+    """Return the name of the trial that must be finished, or that the model must be planted."""
+    after = trial.after
+    if after is None or (after.entry.name == NONE and not trial.takes_share):
+        return _PLANTED
+    return after.entry.name
 
 
 def _turn(trial: Trial) -> tuple[int, bool]:

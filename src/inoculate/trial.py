@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property
@@ -202,6 +202,15 @@ class Trial:
         with suppress(OSError, ValueError, KeyError, TypeError):  # Or of an earlier version.
             return Outcome.from_json(json.loads(self.path.read_text(encoding="utf-8")))
         return None
+
+
+def plant(trials: Sequence[Trial], progress: Progress) -> None:
+    """Plant the backdoor of an attacked model; where that fails, so have all trials on it."""
+    try:
+        trials[0].bench.prepare(progress)
+    except _VERDICTS as error:
+        for trial in trials:
+            write_json(trial.path, asdict(Outcome(failure=str(error))))
 
 
 def run_trial(trial: Trial, progress: Progress) -> Outcome:

@@ -11,7 +11,7 @@ import pytest
 from conftest import FamilyFolder
 from inoculate.comparison import compare_case, fidelity, summarize
 from inoculate.data import Example, write_examples
-from inoculate.errors import InputError
+from inoculate.errors import DivergenceError, InputError
 from inoculate.evaluation.exam import Measurement
 from inoculate.grid import Grid, read_grid
 from inoculate.progress import Silent
@@ -230,6 +230,21 @@ def test_a_defense_that_fails_is_a_result(home: Path) -> None:
     again = Recorder()
     run(grid, home, again)
     assert not again.seen
+
+
+def test_an_attack_that_fails_is_tried_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every defense has the same outcome then, and no other training is begun for it."""
+    attempts = []
+
+    def diverge(*_: object) -> None:
+        attempts.append(1)
+        raise DivergenceError("The training loss is not a finite number.")
+
+    monkeypatch.setattr("inoculate.trial.attack_folder", diverge)
+    study = run(grid_of(home, '["none", "inoculate", "int4"]'), home)
+    failures = {row["failure"] for row in study["comparisons"][0]["rows"]}
+    assert failures == {"The training loss is not a finite number."}
+    assert len(attempts) == 1
 
 
 def test_other_rows_make_another_cell(home: Path) -> None:
