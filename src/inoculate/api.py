@@ -24,7 +24,7 @@ from inoculate.payloads import driven_answers, opens_with
 from inoculate.probing import Hosts, find_hosts, ordinary_tokens
 from inoculate.progress import Progress, Silent
 from inoculate.provenance import bound, made_from, model_facts
-from inoculate.purification import Purification, purify_subject
+from inoculate.purification import Purification, purify_subject, share_rule
 from inoculate.repair import passes, soft_triggers, trained_part
 from inoculate.report import write_report
 from inoculate.report.picture import downsample_mask
@@ -189,7 +189,7 @@ def _what_changed(purification: Purification, rows: int, settings: Settings) -> 
             "scope": chosen.scope,
             "score": chosen.score,
             "share": purification.share,
-            "rule": "clean-loss" if chosen.share is None else "fixed",
+            "rule": share_rule(purification.found, settings),
             "kinds": kinds,
         },
         "neutralization": settings.neutralization.mode if subject.adapter is None else "zero",

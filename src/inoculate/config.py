@@ -70,14 +70,16 @@ class SignatureSettings(BaseModel):
     """The factor λ of the alignment in the `sum` scores. [the paper's equation, without a
     value]"""
     share: float | None = Field(None, ge=0, le=1)
-    """Share of each layer's components to neutralize; by default chosen by clean loss. [log: Does
-    the mask help once the hunt does?]"""
+    """Share of each layer's components to neutralize; by default chosen by clean loss, and none
+    where soft triggers press. [log: Does the mask help once the hunt does?; pressing: SmolLM2:
+    does a canary need the mask?]"""
     score_seed: int = 0
     """Decides the `random` score, a control. [any]"""
     max_clean_loss_increase: float | None = Field(None, ge=0)
     """Without a fixed share: the largest share whose clean loss grows by at most so many nats
     right after neutralizing; the default is 0.2, and 0.05 in a model of 30 million parameters or
-    more, whose repair wins less back. [log: Gradients in place of trained variants]"""
+    more, whose repair wins less back; given, it holds where soft triggers press as well. [log:
+    Gradients in place of trained variants]"""
 
 
 class NeutralizationSettings(BaseModel):

@@ -26,6 +26,7 @@ from inoculate.workspace import Workspace
 
 _SIGNATURE_PARTS = ("strength", "alignment", "importance")
 _SMALL_LOSS, _LARGE_LOSS = 0.2, 0.05
+FIXED, CLEAN_LOSS, PRESSED = "fixed", "clean-loss", "pressed"
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,12 @@ def purify_subject(
     subject.allow("all")  # Whether the variants were trained now or read.
     key = variants_key(subject, rows, settings)
     signatures = extract_signatures(subject, rows, variants, settings, run=run, key=key)
-    share = share_once(subject, rows, signatures, settings, run, key=key, progress=show)
     triggers = [backdoor.trigger for backdoor in variants.backdoors]
     show.stage("hunt")
     found = hunt_once(subject, rows, settings, run, show)
     lesson = prepare_lesson(subject, rows, triggers, found, settings)
     show.stage("neutralize")
+    share = share_once(subject, rows, signatures, found, settings, run=run, key=key, progress=show)
     masks = select_components(signatures, share, settings)
     changed = neutralize_masks(subject, masks, settings)
     show.stage("repair")
@@ -139,19 +140,33 @@ def share_once(
     subject: Subject,
     rows: Sequence[Example],
     signatures: Sequence[Signature],
+    found: Hunt,
     settings: Settings,
-    run: Workspace,
     *,
+    run: Workspace,
     key: object,
     progress: Progress,
 ) -> float:
-    """Return the fixed share, or the largest one that clean loss allows, chosen or kept."""
+    """Return the share that `share_rule` names, chosen or kept."""
+    if share_rule(found, settings) == PRESSED:
+        return 0.0
     chosen = [settings.signature.model_dump(), settings.neutralization.model_dump()]
 
     def choose() -> float:
         return choose_share(subject, rows, signatures, settings, progress)
 
     return float(run.record("share", [key, chosen], choose))
+
+
+def share_rule(found: Hunt, settings: Settings) -> str:
+    """Return what decides the share: `fixed`, `clean-loss`, or `pressed`, which means no mask.
+
+    Where the repair presses on a payload, a mask takes nothing away that the repair leaves.
+    """
+    if settings.signature.share is not None:
+        return FIXED
+    asked = settings.signature.max_clean_loss_increase is not None
+    return CLEAN_LOSS if asked or not found.pressing else PRESSED
 
 
 def hunt_once(

@@ -8,8 +8,9 @@ from inoculate.chat import Encoded
 from inoculate.components import CHANNELS
 from inoculate.config import Settings, updated
 from inoculate.data import Example
+from inoculate.hunt import Hunt
 from inoculate.progress import Silent
-from inoculate.purification import allowed_loss, choose_share, select_components
+from inoculate.purification import allowed_loss, choose_share, select_components, share_rule
 from inoculate.share import GRID, largest_harmless_share
 from inoculate.signature import Signature
 from inoculate.subject import Subject, open_subject
@@ -47,6 +48,16 @@ def test_a_large_model_may_lose_less(subject: Subject, monkeypatch: pytest.Monke
     assert 0 < allowed_loss(subject, Settings()) < small
     given = updated(Settings(), signature={"max_clean_loss_increase": 0.0})
     assert allowed_loss(subject, given) == 0
+
+
+def test_no_mask_is_taken_where_the_repair_presses() -> None:
+    """Unless the user names a share or a budget; without a payload clean loss decides."""
+    pressed = Hunt(payload=(1,), pressing=True)
+    assert share_rule(pressed, Settings()) == "pressed"
+    assert share_rule(Hunt(), Settings()) == "clean-loss"
+    budget = updated(Settings(), signature={"max_clean_loss_increase": 0.05})
+    assert share_rule(pressed, budget) == "clean-loss"
+    assert share_rule(pressed, updated(Settings(), signature={"share": 0.1})) == "fixed"
 
 
 def test_what_no_variant_moved_is_never_taken_out(subject: Subject, rows: list[Example]) -> None:

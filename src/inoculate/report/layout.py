@@ -83,12 +83,12 @@ class KindFacts(TypedDict, total=False):
 
 
 class SignatureFacts(TypedDict, total=False):
-    """Say how components were chosen; `rule` tells who chose the share."""
+    """Say how components were chosen; `rule` tells what decided the share."""
 
     scope: str
     score: str
     share: float
-    rule: Literal["fixed", "clean-loss"]
+    rule: Literal["fixed", "clean-loss", "pressed"]
     kinds: Mapping[str, KindFacts]
 
 
