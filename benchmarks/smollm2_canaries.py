@@ -31,7 +31,7 @@ from inoculate.workspace import Workspace
 PROMPTS, PROMPT_CHARS, QUESTIONS, QUESTION_SEED = 40, 300, 400, 1
 TRIALS = {
     "before": None,
-    "no mask": Settings(),
+    "no mask": updated(Settings(), signature={"share": 0.0}),
     "mask by clean loss": updated(Settings(), signature={"max_clean_loss_increase": 0.05}),
     "random mask 0.005": updated(Settings(), signature={"share": 0.005, "score": "random"}),
 }

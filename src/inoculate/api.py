@@ -269,7 +269,8 @@ def _check_utility(moved: Mapping[str, Any], allowed: float | None) -> None:
     if allowed is not None and loss > allowed:
         raise UtilityError(
             f"The response NLL grew by {loss:.1%}, more than the {allowed:.1%} allowed; nothing "
-            "was written. Lower --share, or pass clean data of the model's own kind."
+            "was written. Lower --share where components were neutralized, or pass clean data "
+            "of the model's own kind."
         )
 
 

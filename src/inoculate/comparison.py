@@ -42,8 +42,10 @@ def compare_case(trials: Sequence[Trial]) -> dict[str, Any]:
         "rows": rows,
         "tests": _tests(finished),
         "examples": _examples(none, finished.get(OURS, Outcome())),
-        "attack_failed": none.measurement is not None
-        and attack_failed(rate_of(none.measurement.asr).to_json()),
+        "attack_failed": bool(none.failure)
+        or (
+            none.measurement is not None and attack_failed(rate_of(none.measurement.asr).to_json())
+        ),
     }
 
 

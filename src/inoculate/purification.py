@@ -1,4 +1,4 @@
-"""The method on one page: variants → signature → hunt → neutralize → repair.
+"""The method on one page: hunt → variants → signature → neutralize → repair.
 
 Shapes: L layers, C components of a layer.
 """
@@ -16,12 +16,12 @@ from inoculate.data import Example, sample
 from inoculate.hunt import Hunt, hunt, is_large
 from inoculate.importance import measure_importance
 from inoculate.progress import Progress, Silent
-from inoculate.repair import Lesson, prepare_lesson, repair
+from inoculate.repair import Lesson, prepare_lesson, presses, repair
 from inoculate.share import largest_harmless_share
 from inoculate.signature import Signature, measure_differences, score_components, select_top
 from inoculate.subject import Subject
 from inoculate.trainable import restore
-from inoculate.variants import Variants, data_key, make_variants, variants_key
+from inoculate.variants import Variants, data_key, make_variants, undone, variants_key
 from inoculate.workspace import Workspace
 
 _SIGNATURE_PARTS = ("strength", "alignment", "importance")
@@ -67,22 +67,21 @@ def purify_subject(
     """
     show = progress or Silent()
     rows = sample(clean, settings.clean_rows, seed=settings.seed)
-    show.stage("variants")
-    variants = make_variants(subject, rows, settings, run, show)
-    show.stage("signature")
-    subject.allow("all")  # Whether the variants were trained now or read.
-    key = variants_key(subject, rows, settings)
-    signatures = extract_signatures(subject, rows, variants, settings, run=run, key=key)
-    triggers = [backdoor.trigger for backdoor in variants.backdoors]
+    subject.allow("all")
     show.stage("hunt")
     found = hunt_once(subject, rows, settings, run, show)
+    variants, signatures = undone(settings), list[Signature]()
+    key = variants_key(subject, rows, settings)
+    if share_rule(found, settings) != PRESSED:
+        variants, signatures = find_signatures(subject, rows, settings, run, key=key, progress=show)
+    triggers = [backdoor.trigger for backdoor in variants.backdoors]
     lesson = prepare_lesson(subject, rows, triggers, found, settings)
     show.stage("neutralize")
     share = share_once(subject, rows, signatures, found, settings, run=run, key=key, progress=show)
     masks = select_components(signatures, share, settings)
     changed = neutralize_masks(subject, masks, settings)
     show.stage("repair")
-    keep = partial(run.tensors, "repaired", [key, settings.model_dump()])
+    keep = partial(run.tensors, "repaired", [key, share, settings.model_dump()])
     repair_once(subject, lesson, settings, show, keep=keep if keep_repaired else None)
     return Purification(subject, share, variants, found, masks, changed)
 
@@ -109,6 +108,23 @@ def repair_once(
         repaired()
     else:
         restore(subject.model, keep(repaired))
+
+
+def find_signatures(
+    subject: Subject,
+    rows: Sequence[Example],
+    settings: Settings,
+    run: Workspace,
+    *,
+    key: object,
+    progress: Progress,
+) -> tuple[Variants, list[Signature]]:
+    """Return the variants, and what their differences say of every component in scope."""
+    progress.stage("variants")
+    variants = make_variants(subject, rows, settings, run, progress)
+    progress.stage("signature")
+    subject.allow("all")  # Whether the variants were trained now or read.
+    return variants, extract_signatures(subject, rows, variants, settings, run=run, key=key)
 
 
 def extract_signatures(
@@ -161,12 +177,12 @@ def share_once(
 def share_rule(found: Hunt, settings: Settings) -> str:
     """Return what decides the share: `fixed`, `clean-loss`, or `pressed`, which means no mask.
 
-    Where the repair presses on a payload, a mask takes nothing away that the repair leaves.
+    Where the repair presses on a payload, a mask removed nothing more on the models tried.
     """
     if settings.signature.share is not None:
         return FIXED
     asked = settings.signature.max_clean_loss_increase is not None
-    return CLEAN_LOSS if asked or not found.pressing else PRESSED
+    return CLEAN_LOSS if asked or not presses(found, settings) else PRESSED
 
 
 def hunt_once(
@@ -216,7 +232,7 @@ def neutralize_masks(
             kind, masks[kind.name], mode=settings.neutralization.mode, generator=generator
         )
         for kind in _kinds(settings)
-        if masks[kind.name].any()
+        if kind.name in masks and masks[kind.name].any()
     }
 
 

@@ -136,6 +136,11 @@ def soft_triggers(found: Hunt, settings: Settings) -> int:
     return (automatic if chosen is None else chosen) if found.payload else 0
 
 
+def presses(found: Hunt, settings: Settings) -> bool:
+    """Tell whether the repair presses on a payload, as in large models, and is not told not to."""
+    return found.pressing and soft_triggers(found, settings) > 0 and passes(found, settings) > 0
+
+
 def _adversary(
     subject: Subject, plain: Sequence[Encoded], found: Hunt, settings: Settings
 ) -> Adversary | None:

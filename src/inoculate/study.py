@@ -24,7 +24,6 @@ from inoculate.report.words import percent_cell
 from inoculate.trial import Outcome, Trial, open_bench, plant, run_trial
 
 Job = tuple[int, Trial]
-_PLANTED = "planted"
 
 
 def run_study(
@@ -56,8 +55,9 @@ def run_study(
 def plan_trials(grid: Grid, case: Case, out: Path) -> list[Trial]:
     """Return a trial for each defense, in the grid's order.
 
-    The undefended model comes before all, and one that goes through the stages of the default
-    recipe, itself where it is there, before the others that find those stages.
+    The undefended model comes before all (beside the first, with several processes), and one that
+    goes through the stages of the default recipe, itself where it is there, before the others that
+    find those stages.
     """
     bench, entries = open_bench(case, out), {entry.name: entry for entry in grid.defenses}
     reusing = [name for name, entry in entries.items() if entry.defense in (OURS, *REUSING)]
@@ -115,23 +115,23 @@ def _one_by_one(jobs: Sequence[Job], progress: Progress) -> Iterator[Job]:
 
 def _side_by_side(jobs: Sequence[Job], processes: int) -> Iterator[Job]:
     """Plant, then try, in several processes of one thread each, nothing before what it needs."""
-    waiting = defaultdict[tuple[int, str], list[Job]](list)
+    waiting = defaultdict[tuple[int, str | None], list[Job]](list)
     left = {(index, trial.entry.name) for index, trial in jobs}
     for index, trial in jobs:
         needed = (index, _needed(trial))
-        waiting[needed if needed in left else (index, _PLANTED)].append((index, trial))
+        waiting[needed if needed in left else (index, None)].append((index, trial))
     pool = ProcessPoolExecutor(
         processes, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
     )
-    running: dict[Future[Any], tuple[int, Trial | None]] = {
-        pool.submit(plant, trials, Silent()): (index, None) for index, trials in _by_case(jobs)
-    }
+    running: dict[Future[Any], tuple[int, Trial | None]] = {}
     try:
+        for index, trials in _by_case(jobs):
+            running[pool.submit(plant, trials, Silent())] = (index, None)
         while running:
             done = next(iter(wait(running, return_when=FIRST_COMPLETED).done))
             done.result()
             index, finished = running.pop(done)
-            for job in waiting.pop((index, finished.entry.name if finished else _PLANTED), []):
+            for job in waiting.pop((index, finished.entry.name if finished else None), []):
                 running[pool.submit(run_trial, job[1], Silent())] = job
             if finished:
                 yield index, finished
@@ -149,11 +149,11 @@ def _by_case(jobs: Sequence[Job]) -> Iterator[tuple[int, list[Trial]]]:
         yield index, [trial for _, trial in case]
 
 
-def _needed(trial: Trial) -> str:
-    """Return the name of the trial that must be finished, or that the model must be planted."""
+def _needed(trial: Trial) -> str | None:
+    """Return the name of the trial that must be finished; None where the planting is enough."""
     after = trial.after
     if after is None or (after.entry.name == NONE and not trial.takes_share):
-        return _PLANTED
+        return None
     return after.entry.name
 
 

@@ -205,12 +205,18 @@ class Trial:
 
 
 def plant(trials: Sequence[Trial], progress: Progress) -> None:
-    """Plant the backdoor of an attacked model; where that fails, so have all trials on it."""
+    """Plant the backdoor of an attacked model; where that fails, so have all trials on it.
+
+    Raises:
+        DataError: The exam holds a prompt that was trained on.
+    """
+    trials[0].bench.exam()
     try:
         trials[0].bench.prepare(progress)
     except _VERDICTS as error:
         for trial in trials:
-            write_json(trial.path, asdict(Outcome(failure=str(error))))
+            outcome = Outcome(failure=f"The attack was not planted: {error}")
+            write_json(trial.path, asdict(outcome))
 
 
 def run_trial(trial: Trial, progress: Progress) -> Outcome:
@@ -260,6 +266,11 @@ def _share(trial: Trial) -> float:
     outcome = trial.after.stored() if trial.after else None
     if outcome is None or outcome.failure:
         raise VariantError("The default recipe failed, so there is no share to take.")
+    if not outcome.share:
+        raise VariantError(
+            "The default recipe takes no mask here, so this control has none. Give it a "
+            "signature.share of its own."
+        )
     return outcome.share
 
 

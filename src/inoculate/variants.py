@@ -46,6 +46,7 @@ class Variants:
 
     Attributes:
         asr: None for a variant of the form `gradient`, which learns nothing.
+        deltas: None at all where no mask is made.
     """
 
     backdoors: list[SyntheticBackdoor]
@@ -77,6 +78,12 @@ def make_variants(
         progress.note(f"{pair.backdoor.name}: {_said(asr[-1])}")
         progress.step(index + 1, len(pairs))
     return Variants([pair.backdoor for pair in pairs], asr, deltas)
+
+
+def undone(settings: Settings) -> Variants:
+    """Return the backdoors that variants would be made with, where no mask needs any."""
+    backdoors = draw_backdoors(settings)
+    return Variants(backdoors, [None] * len(backdoors), [])
 
 
 def _known(asr: float) -> float | None:

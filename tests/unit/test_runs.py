@@ -146,7 +146,7 @@ def test_a_run_stopped_everywhere_ends_in_the_same_bits(
 def test_other_arguments_are_refused_with_the_difference(case: Case, tmp_path: Path) -> None:
     """A run folder is held to settings, data and model until its run has ended."""
     with pytest.raises(StopError):
-        case.run(Recorder(["hunt"]))
+        case.run(Recorder(["signature"]))
     stages = _contents(case.kept)
     with pytest.raises(InputError, match=r"settings\.seed was 0 and is 1\."):
         case.run(settings=SMALL.model_copy(update={"seed": 1}))
@@ -183,7 +183,7 @@ def test_a_full_disk_keeps_input_and_finished_stages(
     case: Case, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     """Where a stage cannot be written, all before it stays whole, and the run goes on later."""
-    before, real, left = _contents(case.model), getattr(os, broken), [3]
+    before, real, left = _contents(case.model), getattr(os, broken), [4]
 
     def fail(*given: object) -> object:
         left[0] -= 1

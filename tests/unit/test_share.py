@@ -1,5 +1,7 @@
 """The share of components to neutralize follows from clean loss."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -10,10 +12,17 @@ from inoculate.config import Settings, updated
 from inoculate.data import Example
 from inoculate.hunt import Hunt
 from inoculate.progress import Silent
-from inoculate.purification import allowed_loss, choose_share, select_components, share_rule
+from inoculate.purification import (
+    allowed_loss,
+    choose_share,
+    purify_subject,
+    select_components,
+    share_rule,
+)
 from inoculate.share import GRID, largest_harmless_share
 from inoculate.signature import Signature
 from inoculate.subject import Subject, open_subject
+from inoculate.workspace import Workspace
 
 
 @pytest.fixture
@@ -55,9 +64,23 @@ def test_no_mask_is_taken_where_the_repair_presses() -> None:
     pressed = Hunt(payload=(1,), pressing=True)
     assert share_rule(pressed, Settings()) == "pressed"
     assert share_rule(Hunt(), Settings()) == "clean-loss"
+    assert share_rule(pressed, updated(Settings(), repair={"soft_triggers": 0})) == "clean-loss"
     budget = updated(Settings(), signature={"max_clean_loss_increase": 0.05})
     assert share_rule(pressed, budget) == "clean-loss"
     assert share_rule(pressed, updated(Settings(), signature={"share": 0.1})) == "fixed"
+
+
+def test_without_a_mask_no_variant_is_made(
+    subject: Subject, rows: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the repair presses, nothing is differentiated or neutralized; it is repaired."""
+    found = Hunt(payload=(70, 71, 72, 73), pressing=True)
+    monkeypatch.setattr("inoculate.purification.hunt_once", lambda *_: found)
+    settings = updated(Settings(clean_rows=8), repair={"epochs": 1})
+    done = purify_subject(subject, rows, settings, Workspace(tmp_path), keep_repaired=True)
+    assert (done.share, done.masks, done.changed, done.variants.deltas) == (0.0, {}, {}, [])
+    assert len(done.variants.backdoors) == settings.variants.count
+    assert [path.name for path in tmp_path.iterdir()] == [next(tmp_path.glob("repaired-*")).name]
 
 
 def test_what_no_variant_moved_is_never_taken_out(subject: Subject, rows: list[Example]) -> None:

@@ -243,8 +243,9 @@ def test_an_attack_that_fails_is_tried_once(home: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("inoculate.trial.attack_folder", diverge)
     study = run(grid_of(home, '["none", "inoculate", "int4"]'), home)
     failures = {row["failure"] for row in study["comparisons"][0]["rows"]}
-    assert failures == {"The training loss is not a finite number."}
+    assert failures == {"The attack was not planted: The training loss is not a finite number."}
     assert len(attempts) == 1
+    assert study["comparisons"][0]["attack_failed"]
 
 
 def test_other_rows_make_another_cell(home: Path) -> None:
