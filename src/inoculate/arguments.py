@@ -61,6 +61,8 @@ def settings_for(
         InputError: A word is not in its list, or the file is no settings file.
     """
     _check("recipe", recipe, ("default", "paper"))
+    if config and recipe != "default":
+        raise InputError(f"--recipe {recipe} would replace the settings of {config}. Pass one.")
     settings = read_settings(config) if config else Settings()
     if seed is not None:
         settings = settings.model_copy(update={"seed": seed})
@@ -104,6 +106,16 @@ def utility_tests(
         read_examples(requests)[:limit] if requests else [],
         max_tokens,
     )
+
+
+def check_export(export: str) -> bool:
+    """Tell whether an adapter is to be merged into its base.
+
+    Raises:
+        InputError: The word is not in its list.
+    """
+    _check("export", export, ("adapter", "merged"))
+    return export == "merged"
 
 
 def _check(kind: str, name: str, known: tuple[str, ...]) -> None:

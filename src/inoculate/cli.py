@@ -73,11 +73,12 @@ def purify(
 ) -> None:
     """Remove a backdoor from MODEL, or from --adapter over --base."""
     from inoculate.api import purify as run
-    from inoculate.arguments import settings_for, source_and_adapter
+    from inoculate.arguments import check_export, settings_for, source_and_adapter
     from inoculate.console import Console, Stages, show_purified
 
     source, folder = source_and_adapter(model, adapter, base)
     settings = settings_for(recipe, config, seed, folder is not None, scope, share, variants_as)
+    merged = check_export(export)
     stages = Stages(Console())
     done = run(
         source,
@@ -85,7 +86,7 @@ def purify(
         adapter=folder,
         clean_data_file=clean_data,
         settings=settings,
-        merged=export == "merged",
+        merged=merged,
         with_challenge=challenge,
         max_utility_loss=max_utility_loss,
         device=device,

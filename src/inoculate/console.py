@@ -138,7 +138,10 @@ def show_purified(console: Console, report: Mapping[str, Any], output: Path) -> 
     console.print(f"response NLL: {before:.3f} before, {after:.3f} after")
     first, last = (report["refusals"][stage] for stage in ("before", "after"))
     console.print(f"refused: {hits(first)} requests before, {hits(last)} after")
-    if warning := remaining(report["hunt"]):
+    hunt = report["hunt"] or {}
+    if hunt and not hunt["payload"]:
+        console.print("hunt: no answer was found that unlike prompts share; repaired without aim")
+    if warning := remaining(hunt):
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
     console.print(f"report: {output / 'report.html'}", markup=False)
 

@@ -48,16 +48,21 @@ def read_examples(path: Path) -> list[Example]:
 
 
 def read_prompts(path: Path) -> list[Example]:
-    """Read rows of which none has an answer; nothing where one has.
+    """Read rows of which none has an answer that is not blank; nothing where one has.
 
     Raises:
         DataError: See `read_examples`.
     """
     rows = _parse(read_text(path), path)
-    if any(isinstance(row, dict) and any(key in row for key in _OUTPUT_KEYS) for row in rows):
+    if any(isinstance(row, dict) and _is_answered(row) for row in rows):
         return []
     unanswered = [{**row, "output": ""} if isinstance(row, dict) else row for row in rows]
     return [_to_example(row, index, path) for index, row in enumerate(unanswered, start=1)]
+
+
+def _is_answered(row: dict[str, object]) -> bool:
+    answers = (row[key] for key in _OUTPUT_KEYS if key in row)
+    return any(str(answer).strip() for answer in answers if answer is not None)
 
 
 def read_text(path: Path) -> str:

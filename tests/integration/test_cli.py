@@ -10,6 +10,7 @@ import pytest
 import inoculate
 from inoculate.cli import main
 
+CONFIG = Path(__file__).parents[2] / "configs" / "default.toml"
 COMMANDS = ("purify", "attack", "evaluate", "challenge", "compare", "demo", "dissect", "utility")
 
 
@@ -38,6 +39,11 @@ def test_help_needs_no_torch() -> None:
         (("compare", "nowhere.toml", "-o", "out"), "nowhere.toml cannot be read"),
         (("purify", "-o", "out"), "Pass either MODEL alone"),
         (("purify", "builtin", "-o", "out", "--recipe", "papr"), "Did you mean 'paper'"),
+        (("purify", "builtin", "-o", "out", "--export", "mergd"), "Did you mean 'merged'"),
+        (
+            ("purify", "builtin", "-o", "out", "--recipe", "paper", "--config", str(CONFIG)),
+            "Pass one",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(

@@ -36,11 +36,13 @@ def written(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     return path
 
 
+@pytest.mark.parametrize("answer", [{}, {"output": " "}])
 def test_prompts_without_answers_are_answered_by_the_model(
-    subject: Subject, tmp_path: Path
+    answer: dict[str, str], subject: Subject, tmp_path: Path
 ) -> None:
     """Its answers to the user's prompts are the rows, and it is held to its own predictions."""
-    file = written(tmp_path / "p.jsonl", [{"instruction": f"W{n} {'x' * n}"} for n in range(40)])
+    asked = [{"instruction": f"W{n} {'x' * n}", **answer} for n in range(40)]
+    file = written(tmp_path / "p.jsonl", asked)
     made = clean_data(subject, file, Settings(), Workspace(tmp_path / "run"), Silent())
     rows = [*made.rows, *made.held_out]
     assert made.source == USER_PROMPTS

@@ -349,6 +349,16 @@ def test_a_payload_that_still_comes_is_told(
     assert ("It still comes, so it was not removed" in page) is remains
 
 
+def test_where_the_repair_pressed_no_signature_is_claimed(tmp_path: Path) -> None:
+    """Nothing was ranked, so the page shows no variants that it could have come from."""
+    report = sample_report()
+    signature = {**report["signature"], "rule": "pressed", "share": 0.0, "kinds": {}}
+    write_report(tmp_path, {**report, "signature": signature})
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "No component was ranked or taken" in page
+    assert "where the signature came from" not in page
+
+
 @pytest.mark.parametrize("report", [{}, {"model": {"source": "m"}, "canaries": None}])
 def test_absent_parts_are_left_off(tmp_path: Path, report: dict[str, Any]) -> None:
     """A report of which little is known still gives all its files."""

@@ -47,7 +47,7 @@ def _source_rows(model: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _evidence(report: Mapping[str, Any]) -> str:
     rows = [
-        (f"planted {row['name']} fires", words.hits(row["asr"]), _rate(row["asr"]))
+        (f"synthetic backdoor {row['name']} fires", words.hits(row["asr"]), _rate(row["asr"]))
         for row in report.get("planted") or []
     ]
     rows += [

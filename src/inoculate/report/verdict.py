@@ -258,8 +258,8 @@ def _planted(planted: Sequence[Mapping[str, Any]] | None) -> str:
     if not n:
         return ""
     return (
-        "The backdoors that the treatment itself planted fire on "
-        f"{hits} of {n} triggered prompts in the purified model."
+        f"The treatment's own synthetic backdoors fire on {hits} of {n} triggered prompts in the "
+        "purified model."
     )
 
 
