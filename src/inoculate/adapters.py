@@ -50,7 +50,7 @@ def load_staged_adapter(base: Checkpoint, staged: Staged) -> PeftModel:
             model = PeftModel.from_pretrained(
                 base.model, folder, is_trainable=True, local_files_only=True
             )
-    except Exception as error:
+    except Exception as error:  # Foreign files, read by a library that names no errors.
         raise CheckpointError(
             f"Adapter {staged.source} does not fit its base {base.folder}: "
             f"{(str(error).splitlines() or [type(error).__name__])[0]}"

@@ -42,11 +42,14 @@ def compare_case(trials: Sequence[Trial]) -> dict[str, Any]:
         "rows": rows,
         "tests": _tests(finished),
         "examples": _examples(none, finished.get(OURS, Outcome())),
-        "attack_failed": bool(none.failure)
-        or (
-            none.measurement is not None and attack_failed(rate_of(none.measurement.asr).to_json())
-        ),
+        "attack_failed": _attack_has_failed(none),
     }
+
+
+def _attack_has_failed(none: Outcome) -> bool:
+    if none.measurement is None:  # Not yet measured, unless it failed.
+        return bool(none.failure)
+    return attack_failed(rate_of(none.measurement.asr).to_json())
 
 
 def summarize(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -103,7 +103,7 @@ def _ids_in_use(tokenizer: Tokenizer) -> dict[str, int]:
     """Return the id of every token that a text can hold, after encoding one."""
     try:  # Some classes rebuild tokenizer.json, and fail only when they meet a text.
         ids: list[int] = tokenizer(_PROBE)["input_ids"]
-    except Exception as error:
+    except Exception as error:  # The tokenizers' own errors have no class of theirs.
         raise CheckpointError(
             f"tokenizer.json encodes no text in the class of tokenizer_config.json "
             f"({_first_line(error)}). Save the tokenizer anew with transformers."

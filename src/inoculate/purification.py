@@ -70,14 +70,14 @@ def purify_subject(
     subject.allow("all")
     show.stage("hunt")
     found = hunt_once(subject, rows, settings, run, show)
-    variants, signatures = undone(settings), list[Signature]()
+    variants, signatures, share = undone(settings), list[Signature](), 0.0
     key = variants_key(subject, rows, settings)
     if share_rule(found, settings) != PRESSED:
         variants, signatures = find_signatures(subject, rows, settings, run, key=key, progress=show)
+        share = share_once(subject, rows, signatures, settings, run, key=key, progress=show)
     triggers = [backdoor.trigger for backdoor in variants.backdoors]
     lesson = prepare_lesson(subject, rows, triggers, found, settings)
     show.stage("neutralize")
-    share = share_once(subject, rows, signatures, found, settings, run=run, key=key, progress=show)
     masks = select_components(signatures, share, settings)
     changed = neutralize_masks(subject, masks, settings)
     show.stage("repair")
@@ -156,16 +156,13 @@ def share_once(
     subject: Subject,
     rows: Sequence[Example],
     signatures: Sequence[Signature],
-    found: Hunt,
     settings: Settings,
-    *,
     run: Workspace,
+    *,
     key: object,
     progress: Progress,
 ) -> float:
-    """Return the share that `share_rule` names, chosen or kept."""
-    if share_rule(found, settings) == PRESSED:
-        return 0.0
+    """Return the fixed share, or the largest one that clean loss allows, chosen or kept."""
     chosen = [settings.signature.model_dump(), settings.neutralization.model_dump()]
 
     def choose() -> float:

@@ -151,10 +151,8 @@ def _by_case(jobs: Sequence[Job]) -> Iterator[tuple[int, list[Trial]]]:
 
 def _needed(trial: Trial) -> str | None:
     """Return the name of the trial that must be finished; None where the planting is enough."""
-    after = trial.after
-    if after is None or (after.entry.name == NONE and not trial.takes_share):
-        return None
-    return after.entry.name
+    name = trial.after.entry.name if trial.after else NONE
+    return None if name == NONE else name
 
 
 def _turn(trial: Trial) -> tuple[int, bool]:

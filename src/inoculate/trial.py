@@ -210,7 +210,7 @@ def plant(trials: Sequence[Trial], progress: Progress) -> None:
     Raises:
         DataError: The exam holds a prompt that was trained on.
     """
-    trials[0].bench.exam()
+    trials[0].bench.exam()  # What is wrong with it shows before the training.
     try:
         trials[0].bench.prepare(progress)
     except _VERDICTS as error:
@@ -264,12 +264,10 @@ def _share(trial: Trial) -> float:
     if not trial.takes_share:
         return trial.settings.signature.share or 0.0
     outcome = trial.after.stored() if trial.after else None
-    if outcome is None or outcome.failure:
-        raise VariantError("The default recipe failed, so there is no share to take.")
-    if not outcome.share:
+    if outcome is None or not outcome.share:
         raise VariantError(
-            "The default recipe takes no mask here, so this control has none. Give it a "
-            "signature.share of its own."
+            "There is no share to take: the default recipe failed, takes no mask here, or is no "
+            "part of the study. Give this control a signature.share of its own."
         )
     return outcome.share
 

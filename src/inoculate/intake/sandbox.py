@@ -60,7 +60,7 @@ def _examine_one(text: str, tokens: dict[str, str], longest: int) -> dict[str, A
         ]
     except (MemoryError, RecursionError) as error:
         return {"error": f"it needs too much memory ({type(error).__name__})"}
-    except Exception as error:
+    except Exception as error:  # Whatever a hostile template raises.
         return {"error": f"{type(error).__name__}: {str(error)[:120]}"}
     if max(map(len, rendered)) > longest:
         return {"error": f"it writes more than {longest} characters for three short messages"}
