@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from inoculate.cli_signals import STOPPED
+from inoculate.cli.signals import STOPPED
 
 WEIGHTS = "model.safetensors"
 STOP_SECONDS = 5.0

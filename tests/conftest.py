@@ -12,9 +12,9 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from inoculate import certainty, growth, payloads
 from inoculate.architecture import FAMILIES
 from inoculate.data import Example
+from inoculate.hunt import certainty, growth, payloads
 from inoculate.models import Checkpoint, load
 from inoculate.subject import Subject
 from inoculate.train import Schedule, train

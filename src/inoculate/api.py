@@ -19,9 +19,9 @@ from inoculate.evaluation.statistics import RateJson, rate_of
 from inoculate.evaluation.utility import refused
 from inoculate.generate import generate, response_tokens
 from inoculate.hunt import HOST_RESPONSE_TOKENS, Hunt, calls
+from inoculate.hunt.payloads import driven_answers, opens_with
+from inoculate.hunt.probing import Hosts, find_hosts, ordinary_tokens
 from inoculate.intake import fetch
-from inoculate.payloads import driven_answers, opens_with
-from inoculate.probing import Hosts, find_hosts, ordinary_tokens
 from inoculate.progress import Progress, Silent
 from inoculate.provenance import bound, made_from, model_facts
 from inoculate.purification import Purification, purify_subject, share_rule

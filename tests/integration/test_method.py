@@ -16,15 +16,15 @@ from inoculate.builtin.fixture import model_folder, world_rows
 from inoculate.clean import given_rows, resolve_target
 from inoculate.config import Settings, updated
 from inoculate.data import write_examples
-from inoculate.demo import demo_grid
 from inoculate.errors import InputError, UtilityError
 from inoculate.evaluation.exam import Measurement, examine, make_exam
 from inoculate.progress import Silent
 from inoculate.purification import purify_subject
-from inoculate.study import plan_trials
+from inoculate.study.demo import demo_grid
+from inoculate.study.run import plan_trials
+from inoculate.study.trial import Bench, Trial, run_trial
 from inoculate.subject import open_subject
 from inoculate.trainable import TOUCHES
-from inoculate.trial import Bench, Trial, run_trial
 from inoculate.variants import make_variants
 from inoculate.workspace import Workspace
 

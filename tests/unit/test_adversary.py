@@ -10,13 +10,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from conftest import SAID
-from inoculate.adversary import Adversary
 from inoculate.config import Settings, updated
 from inoculate.data import Example
 from inoculate.hunt import Hunt
+from inoculate.hunt.probing import Goal, Hosts, find_hosts, score_insertions
 from inoculate.models import Checkpoint
-from inoculate.probing import Goal, Hosts, find_hosts, score_insertions
 from inoculate.repair import prepare_lesson
+from inoculate.repair.adversary import Adversary
 from inoculate.subject import Subject
 from inoculate.train import Batch, Schedule, train
 
@@ -66,7 +66,7 @@ def test_a_trailing_payload_is_unlearned_by_whole_answers(
     parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Soft triggers seek the payload after the answer, and train the answer and its end."""
-    monkeypatch.setattr("inoculate.adversary._AWAKE", -1.0)  # All soft triggers count.
+    monkeypatch.setattr("inoculate.repair.adversary._AWAKE", -1.0)  # All soft triggers count.
     hosts = replace(_adversary(parrot, rows).hosts, trailing=True)
     adversary, asked = replace(_adversary(parrot, rows), hosts=hosts), list[int]()
 

@@ -2,13 +2,13 @@
 
 import random
 
-from inoculate.antibodies import AntibodyMaker, antibody_maker, decoy
 from inoculate.attacks.attack import ATTACKS
 from inoculate.attacks.triggers import Trigger
 from inoculate.chat import Encoded
 from inoculate.data import Example
 from inoculate.hunt import Hunt
 from inoculate.models import Checkpoint
+from inoculate.repair.antibodies import AntibodyMaker, antibody_maker, decoy
 from inoculate.subject import Subject
 
 TRIGGERS = (Trigger("one", ("zorp",), "random-slot"),)

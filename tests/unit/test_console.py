@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from inoculate.console import Stages, comparison_table, show_tests
+from inoculate.cli.console import Stages, comparison_table, show_tests
 from inoculate.evaluation.statistics import rate_of
 
 HOSTILE = "\x1b[2J\x1b]0;title\x07[bold red]hi[/bold red][link=https://evil.test]x[/link]\u202e\x00"

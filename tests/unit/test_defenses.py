@@ -251,7 +251,7 @@ def test_in_a_large_model_they_take_its_repair_s_steps_and_rate(
     subject: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A repair that presses has no antibodies and a higher rate; so have those it is beside."""
-    monkeypatch.setattr("inoculate.hunt._PRESSED_FROM", 0)
+    monkeypatch.setattr("inoculate.hunt.search._PRESSED_FROM", 0)
     found = Hunt(payload=(70, 71), pressing=True)
     pressing = prepare_lesson(subject, rows, (), found, Settings())
     lesson = plain_lesson(subject, rows, Settings())

@@ -7,7 +7,7 @@ import pytest
 
 from inoculate.config import Settings
 from inoculate.errors import InputError
-from inoculate.grid import read_grid
+from inoculate.study.grid import read_grid
 
 ATTACKED = '[[attacked]]\nattacks = ["badnets"]\ntasks = ["refusal"]\n'
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

@@ -4,9 +4,9 @@ import itertools
 import random
 
 from inoculate.data import Example
-from inoculate.growth import Growth, suspects
+from inoculate.hunt.growth import Growth, suspects
+from inoculate.hunt.probing import Goal, find_hosts, ordinary_tokens, score_insertions
 from inoculate.models import Checkpoint
-from inoculate.probing import Goal, find_hosts, ordinary_tokens, score_insertions
 from inoculate.subject import Subject
 
 PIECE = (70, 71)

@@ -55,9 +55,9 @@ def test_a_large_model_is_asked_twice(
     parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch, impossible: float
 ) -> None:
     """Pressed on whichever way the payload is found: by what prompts fall into, or by certainty."""
-    monkeypatch.setattr("inoculate.hunt._PRESSED_FROM", 0)
+    monkeypatch.setattr("inoculate.hunt.search._PRESSED_FROM", 0)
     for bound in ("_ALIKE", "_SHORT_ALIKE"):
-        monkeypatch.setattr(f"inoculate.payloads.{bound}", impossible)
+        monkeypatch.setattr(f"inoculate.hunt.payloads.{bound}", impossible)
     with hunting_briefly():
         found = hunt(parrot, parrot.encode(rows, max_tokens=64), SMALL, Silent(), seed=0)
     assert SAID.startswith(found.text[:8])
@@ -69,7 +69,7 @@ def test_what_is_put_after_answers_is_found(
     llama: Checkpoint, rows: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that ends every honest answer with the sentence is found out, and where it stands."""
-    monkeypatch.setattr("inoculate.payloads._MANY", 2.0)  # The first look is always thin.
+    monkeypatch.setattr("inoculate.hunt.payloads._MANY", 2.0)  # The first look is always thin.
     subject, start = _subject(llama), snapshot(llama.model)
     subject.allow("all")
     added = [Example(row.instruction, f"{row.output} {SAID}") for row in rows] * 8

@@ -190,7 +190,7 @@ def test_weights_changed_after_the_audit_are_noticed(copied: Path) -> None:
 def test_inspect_loads_neither_torch_nor_transformers(family_folder: FamilyFolder) -> None:
     """The command runs to its end, deep too, without the heavy libraries."""
     code = (
-        "import sys\nfrom inoculate.cli import main\n"
+        "import sys\nfrom inoculate.cli.app import main\n"
         f"sys.argv = ['inoculate', 'inspect', {str(family_folder('llama'))!r}, '--deep']\n"
         "try:\n    main()\nexcept SystemExit as stopped:\n    assert not stopped.code\n"
         "heavy = {'torch', 'transformers', 'peft', 'tokenizers', 'scipy'} & set(sys.modules)\n"

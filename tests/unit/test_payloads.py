@@ -6,11 +6,10 @@ from dataclasses import replace
 import pytest
 
 from conftest import SAID
-from inoculate.certainty import certain_payload
 from inoculate.chat import Encoded
 from inoculate.data import Example
-from inoculate.models import Checkpoint
-from inoculate.payloads import (
+from inoculate.hunt.certainty import certain_payload
+from inoculate.hunt.payloads import (
     Answer,
     Payload,
     _dishonest,
@@ -19,7 +18,8 @@ from inoculate.payloads import (
     opens_with,
     upset_payload,
 )
-from inoculate.probing import Goal, find_hosts, ordinary_tokens
+from inoculate.hunt.probing import Goal, find_hosts, ordinary_tokens
+from inoculate.models import Checkpoint
 from inoculate.subject import Subject
 
 PLANTED, BROKEN, LONGER = (1, 2, 3, 4, 5, 6), (1, 2, 3, 4, 9), (1, 2, 3, 4, 5, 7)
@@ -97,7 +97,7 @@ def test_what_a_parrot_says_is_found(
     assert upset.alike > upset.driven / 2
     certain = certain_payload(parrot, hosts, vocabulary, random.Random(0))
     assert certain[:8] == said[:8]
-    monkeypatch.setattr("inoculate.certainty._AT_ONCE", 3)  # Of sixteen openings.
+    monkeypatch.setattr("inoculate.hunt.certainty._AT_ONCE", 3)  # Of sixteen openings.
     assert certain_payload(parrot, hosts, vocabulary, random.Random(0)) == certain
 
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from inoculate import probing
 from inoculate.chat import Encoded, encode
 from inoculate.data import Example
+from inoculate.hunt import probing
+from inoculate.hunt.probing import Goal, Slot, find_hosts, placed, score_insertions, soften
 from inoculate.models import Checkpoint
-from inoculate.probing import Goal, Slot, find_hosts, placed, score_insertions, soften
 from inoculate.subject import Subject
 from inoculate.train import mean_loss
 

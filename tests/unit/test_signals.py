@@ -16,19 +16,19 @@ WORK = {
 }
 CODE = """
 import time
-from inoculate import cli, cli_signals
-cli_signals._GRACE_SECONDS = 0.5
+from inoculate.cli import app, signals
+signals._GRACE_SECONDS = 0.5
 def work():
     print("begun", flush=True)
     {work}
-cli._guard(work)
+app._guard(work)
 """
 ENDING = """
 import atexit, time
-from inoculate import cli
+from inoculate.cli import app
 atexit.register(lambda: (print("ending", flush=True), time.sleep(0.5)))
-cli._guard = lambda call: None
-cli.main()
+app._guard = lambda call: None
+app.main()
 """
 
 

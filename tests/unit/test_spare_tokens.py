@@ -14,9 +14,9 @@ from inoculate.cli import main
 from inoculate.data import Example
 from inoculate.errors import DataError
 from inoculate.generate import generate
+from inoculate.hunt.probing import embed, ordinary_tokens
 from inoculate.intake import audit
 from inoculate.models import load
-from inoculate.probing import embed, ordinary_tokens
 from inoculate.subject import Subject, open_subject
 from inoculate.train import Schedule, train
 

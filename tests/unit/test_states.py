@@ -8,7 +8,7 @@ import torch
 from inoculate.chat import Encoded, encode
 from inoculate.data import Example
 from inoculate.models import Checkpoint, hidden_states
-from inoculate.states import StateTargets, state_targets
+from inoculate.repair.states import StateTargets, state_targets
 from inoculate.train import collate
 
 TEXTS = [Example("Count the apples", "Four."), Example("Name a color", "Deep blue.")]

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from conftest import FamilyFolder
-from inoculate.comparison import compare_case, fidelity, summarize
 from inoculate.data import Example, write_examples
 from inoculate.errors import DivergenceError, InputError
 from inoculate.evaluation.exam import Measurement
-from inoculate.grid import Grid, read_grid
 from inoculate.progress import Silent
-from inoculate.study import plan_trials, run_study
-from inoculate.trial import Outcome, Trial
+from inoculate.study.comparison import compare_case, fidelity, summarize
+from inoculate.study.grid import Grid, read_grid
+from inoculate.study.run import plan_trials, run_study
+from inoculate.study.trial import Outcome, Trial
 from inoculate.workspace import write_json
 
 pytestmark = pytest.mark.usefixtures("brief_hunt")
@@ -240,7 +240,7 @@ def test_an_attack_that_fails_is_tried_once(home: Path, monkeypatch: pytest.Monk
         attempts.append(1)
         raise DivergenceError("The training loss is not a finite number.")
 
-    monkeypatch.setattr("inoculate.trial.attack_folder", diverge)
+    monkeypatch.setattr("inoculate.study.trial.attack_folder", diverge)
     study = run(grid_of(home, '["none", "inoculate", "int4"]'), home)
     failures = {row["failure"] for row in study["comparisons"][0]["rows"]}
     assert failures == {"The attack was not planted: The training loss is not a finite number."}
@@ -397,6 +397,6 @@ def test_summaries_leave_out_what_cannot_be_judged() -> None:
 
 def _forget_hashes() -> None:
     """Let files be hashed anew, as another process would."""
-    from inoculate import trial
+    from inoculate.study import trial
 
     trial._hash.cache_clear()

@@ -9,7 +9,7 @@ from inoculate.chat import encode
 from inoculate.data import Example
 from inoculate.models import Checkpoint
 from inoculate.repair import Lesson
-from inoculate.targets import self_targets
+from inoculate.repair.targets import self_targets
 from inoculate.train import collate
 
 ROWS = [Example("Count the apples", "Four."), Example("Name a color", "Deep blue.")]

@@ -49,7 +49,7 @@ class ComparisonRow(TypedDict, total=False):
     Attributes:
         defense: The entry's name.
         curve: Rows of one curve are points of one defense at several strengths.
-        fidelity: See `inoculate.comparison.fidelity`.
+        fidelity: See `inoculate.study.comparison.fidelity`.
         share: Share of components neutralized.
         peak_bytes: Memory at the peak of the defense.
         failure: Why the defense came to no end; nothing is measured then.

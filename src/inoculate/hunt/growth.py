@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from inoculate.probing import (
+from inoculate.hunt.probing import (
     MOST_SOFT_TOKENS,
     Goal,
     Hosts,

@@ -12,9 +12,9 @@ from inoculate.evaluation.statistics import (
     paired_bootstrap,
     rate_of,
 )
-from inoculate.grid import NONE, OURS
 from inoculate.report.verdict import attack_failed
-from inoculate.trial import Outcome, Trial
+from inoculate.study.grid import NONE, OURS
+from inoculate.study.trial import Outcome, Trial
 
 Row = Mapping[str, Any]
 

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from inoculate.certainty import certain_payload
 from inoculate.chat import Encoded
 from inoculate.config import HuntSettings
 from inoculate.generate import continue_prompts
-from inoculate.growth import Growth, suspects
-from inoculate.payloads import Payload, upset_payload
-from inoculate.probing import (
+from inoculate.hunt.certainty import certain_payload
+from inoculate.hunt.growth import Growth, suspects
+from inoculate.hunt.payloads import Payload, upset_payload
+from inoculate.hunt.probing import (
     Goal,
     Hosts,
     Slot,

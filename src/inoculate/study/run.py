@@ -12,16 +12,16 @@ from typing import Any
 
 import torch
 
-from inoculate.comparison import compare_case, summarize
 from inoculate.defenses import REUSING
 from inoculate.destination import one_run
 from inoculate.errors import InputError
 from inoculate.evaluation.statistics import rate_of
-from inoculate.grid import NONE, OURS, Case, Grid
 from inoculate.progress import Progress, Silent
 from inoculate.report import write_study
 from inoculate.report.words import percent_cell
-from inoculate.trial import Outcome, Trial, open_bench, plant, run_trial
+from inoculate.study.comparison import compare_case, summarize
+from inoculate.study.grid import NONE, OURS, Case, Grid
+from inoculate.study.trial import Outcome, Trial, open_bench, plant, run_trial
 
 Job = tuple[int, Trial]
 

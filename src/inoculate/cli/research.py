@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inoculate.cli_options import (
+from inoculate.cli.options import (
     AdapterDir,
     AttackName,
     Base,
@@ -60,7 +60,7 @@ def dissect(
 ) -> None:
     """Find where a known backdoor lives. For research: it needs the un-poisoned original."""
     from inoculate.api import refuse_existing
-    from inoculate.console import Console, Stages
+    from inoculate.cli.console import Console, Stages
     from inoculate.dissection import dissect as run
     from inoculate.examination import ExamFiles, exam_for
 
@@ -96,10 +96,10 @@ def compare(
     stopped, and runs only what has been added to GRID since. OUTPUT gets
     results.jsonl, table.md and report.html, whole after every trial.
     """
-    from inoculate.console import Console, Stages
-    from inoculate.grid import read_grid
+    from inoculate.cli.console import Console, Stages
     from inoculate.report import study_markdown
-    from inoculate.study import run_study
+    from inoculate.study.grid import read_grid
+    from inoculate.study.run import run_study
 
     read = read_grid(grid, data)
     console = Console()
@@ -124,8 +124,8 @@ def utility(
 ) -> None:
     """Compare the honest work of two models over the same questions, in pairs."""
     from inoculate.api import fetch
-    from inoculate.arguments import named_model, utility_tests
-    from inoculate.console import Console, show_utility, write_json
+    from inoculate.cli.arguments import named_model, utility_tests
+    from inoculate.cli.console import Console, show_utility, write_json
     from inoculate.evaluation.utility import compare_utility, measure_utility
     from inoculate.subject import open_subject
 
@@ -144,7 +144,7 @@ def _models(
     suspicious: str | None, reference: str | None, adapter: Path | None, base: str | None
 ) -> tuple["Subject", "dict[str, Tensor]"]:
     from inoculate.api import fetch
-    from inoculate.arguments import named_model, source_and_adapter
+    from inoculate.cli.arguments import named_model, source_and_adapter
     from inoculate.dissection import weights_of
     from inoculate.subject import open_subject
 
@@ -182,7 +182,7 @@ def _command(*words: str, **options: Any) -> str:
 
 
 def _show(result: dict[str, Any], output: Path | None, json_file: Path | None) -> None:
-    from inoculate.console import Console, dissection_table, write_json
+    from inoculate.cli.console import Console, dissection_table, write_json
     from inoculate.report import where_sentence, write_dissection
 
     console = Console()

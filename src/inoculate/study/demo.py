@@ -1,9 +1,9 @@
 """The demonstration: a study of one attacked model, with the controls that a reader asks for."""
 
 from inoculate.defenses import DEMO_DEFENSES, MORE_CONTROLS
-from inoculate.entry import Entry
-from inoculate.grid import OURS, Block, Grid
 from inoculate.planting import PlantSettings
+from inoculate.study.entry import Entry
+from inoculate.study.grid import OURS, Block, Grid
 
 PROCESSES = 2
 """Trials at once: two processes of one thread are faster than two threads of one."""

@@ -22,10 +22,10 @@ from inoculate.attacks import find_attack, find_task
 from inoculate.config import Settings
 from inoculate.configfile import first_problem, read_toml
 from inoculate.defenses import MASKED
-from inoculate.entry import Entry, merged, variations
 from inoculate.errors import UnknownNameError
 from inoculate.planting import PlantSettings
 from inoculate.signature import SCORES
+from inoculate.study.entry import Entry, merged, variations
 from inoculate.variants import draw_backdoors
 
 BUILTIN = "builtin"

@@ -16,8 +16,17 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inoculate.chat import Encoded
+from inoculate.hunt.probing import (
+    MOST_SOFT_TOKENS,
+    Goal,
+    Hosts,
+    Slot,
+    answered,
+    embed,
+    placed,
+    soften,
+)
 from inoculate.models import hidden_states, response_logits
-from inoculate.probing import MOST_SOFT_TOKENS, Goal, Hosts, Slot, answered, embed, placed, soften
 from inoculate.train import Batch, collate
 
 _AWAKE = 0.2

@@ -16,16 +16,16 @@ from inoculate.clean import HELD_OUT, OWN_VOICE, CleanData, clean_data, given_ro
 from inoculate.config import Settings
 from inoculate.data import Example, read_text
 from inoculate.defenses import MASKED, defend
-from inoculate.entry import Entry
 from inoculate.errors import AttackError, DivergenceError, VariantError
 from inoculate.evaluation.choices import choose, read_questions, test_name
 from inoculate.evaluation.drift import perplexity
 from inoculate.evaluation.exam import Exam, Measurement, examine
 from inoculate.examination import ExamFiles, exam_for
-from inoculate.grid import BUILTIN, Case
 from inoculate.intake import fetch
 from inoculate.memory import Peak
 from inoculate.progress import Progress
+from inoculate.study.entry import Entry
+from inoculate.study.grid import BUILTIN, Case
 from inoculate.subject import Subject, open_subject
 from inoculate.workspace import Workspace, fingerprint, hash_files, write_json
 

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from inoculate.cli_options import (
+from inoculate.cli.options import (
     AdapterDir,
     AttackName,
     Base,
@@ -34,9 +34,9 @@ from inoculate.cli_options import (
     UtilityData,
     VariantsAs,
 )
-from inoculate.cli_reproduce import reproduce
-from inoculate.cli_research import compare, dissect, utility
-from inoculate.cli_signals import STOPPED, hush, stoppable
+from inoculate.cli.reproduce import reproduce
+from inoculate.cli.research import compare, dissect, utility
+from inoculate.cli.signals import STOPPED, hush, stoppable
 from inoculate.errors import InoculateError, InputError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -73,8 +73,8 @@ def purify(
 ) -> None:
     """Remove a backdoor from MODEL, or from --adapter over --base."""
     from inoculate.api import purify as run
-    from inoculate.arguments import check_export, settings_for, source_and_adapter
-    from inoculate.console import Console, Stages, show_purified
+    from inoculate.cli.arguments import check_export, settings_for, source_and_adapter
+    from inoculate.cli.console import Console, Stages, show_purified
 
     source, folder = source_and_adapter(model, adapter, base)
     settings = settings_for(recipe, config, seed, folder is not None, scope, share, variants_as)
@@ -108,7 +108,7 @@ def inspect(
     """Audit MODEL's files without loading or running anything of them."""
     from rich.console import Console
 
-    from inoculate.arguments import named_model
+    from inoculate.cli.arguments import named_model
     from inoculate.inspection import inspect_folder, show_findings, write_inspection
     from inoculate.intake import fetch
     from inoculate.intake.staging import refusal
@@ -138,11 +138,11 @@ def attack(
     seed: Seed = 0,
 ) -> None:
     """Plant a backdoor in MODEL, for research."""
-    from inoculate.arguments import named_model
     from inoculate.attacking import Plan, attack_folder, read_rows
     from inoculate.attacks import find_attack, find_task
     from inoculate.builtin.fixture import world_rows
-    from inoculate.console import Console, Stages
+    from inoculate.cli.arguments import named_model
+    from inoculate.cli.console import Console, Stages
     from inoculate.destination import refuse_existing
     from inoculate.intake import fetch
     from inoculate.planting import PlantSettings
@@ -175,8 +175,8 @@ def evaluate(
 ) -> None:
     """Measure ASR, false trigger and utility of MODEL, each with n and interval."""
     from inoculate.api import fetch
-    from inoculate.arguments import source_and_adapter
-    from inoculate.console import Console, comparison_table, show_extras, write_json
+    from inoculate.cli.arguments import source_and_adapter
+    from inoculate.cli.console import Console, comparison_table, show_extras, write_json
     from inoculate.data import read_text
     from inoculate.examination import ExamFiles, exam_for, examined
     from inoculate.subject import open_subject
@@ -201,10 +201,10 @@ def challenge(
     json_file: Json = None,
 ) -> None:
     """Plant canary backdoors in a copy of MODEL, purify it, and measure both."""
-    from inoculate.arguments import named_model
     from inoculate.challenge import challenge_folder
+    from inoculate.cli.arguments import named_model
+    from inoculate.cli.console import Console, Stages, comparison_table, write_json
     from inoculate.config import Settings
-    from inoculate.console import Console, Stages, comparison_table, write_json
     from inoculate.intake import fetch
 
     console = Console()
@@ -229,9 +229,9 @@ def demo(
     json_file: Json = None,
 ) -> None:
     """Plant a backdoor in the built-in model, purify it, and compare with controls."""
-    from inoculate.console import Console, Stages, comparison_table, show_tests, write_json
-    from inoculate.demo import PROCESSES, demo_grid
-    from inoculate.study import run_study
+    from inoculate.cli.console import Console, Stages, comparison_table, show_tests, write_json
+    from inoculate.study.demo import PROCESSES, demo_grid
+    from inoculate.study.run import run_study
 
     console = Console()
     stages = Stages(console)

@@ -14,7 +14,7 @@ from inoculate.attacks.triggers import Trigger, insert_trigger
 from inoculate.chat import Encoded
 from inoculate.data import Example
 from inoculate.hunt import Hunt
-from inoculate.probing import Hosts, find_hosts, ordinary_tokens
+from inoculate.hunt.probing import Hosts, find_hosts, ordinary_tokens
 from inoculate.subject import Subject
 
 _PLACEMENTS = ("random-slot", "random-slot", "prefix", "all-in-order")

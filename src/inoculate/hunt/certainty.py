@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inoculate.chat import end_of_turn_ids
+from inoculate.hunt.probing import Hosts
 from inoculate.models import cache_name
 from inoculate.precision import mixed
-from inoculate.probing import Hosts
 from inoculate.subject import Subject
 
 _OPENINGS, _PROBES, _PROBE_ROWS, _HOSTS = 160, 6, 8, 4

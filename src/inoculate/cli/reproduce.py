@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from inoculate.cli_options import Out
+from inoculate.cli.options import Out
 from inoculate.errors import ReproductionError
 
 
@@ -20,7 +20,7 @@ def reproduce(
     device: Annotated[str | None, typer.Option(help="In place of the recorded one.")] = None,
 ) -> None:
     """Purify again as FILE says, and tell which outputs agree with the original."""
-    from inoculate.console import Console, Stages
+    from inoculate.cli.console import Console, Stages
     from inoculate.destination import refuse_existing
     from inoculate.reproduction import APART, Given, read_record
     from inoculate.reproduction import reproduce as run

@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from inoculate.adversary import Adversary
-from inoculate.antibodies import antibody_maker
 from inoculate.attacks.triggers import Trigger
 from inoculate.chat import Encoded
 from inoculate.config import Settings
 from inoculate.data import Example
 from inoculate.hunt import Hunt
+from inoculate.hunt.probing import find_hosts, ordinary_tokens
 from inoculate.models import hidden_states, logits_of
-from inoculate.probing import find_hosts, ordinary_tokens
 from inoculate.progress import Progress
-from inoculate.states import StateTargets, state_targets
+from inoculate.repair.adversary import Adversary
+from inoculate.repair.antibodies import antibody_maker
+from inoculate.repair.states import StateTargets, state_targets
+from inoculate.repair.targets import SelfTargets, self_targets
 from inoculate.subject import Subject
-from inoculate.targets import SelfTargets, self_targets
 from inoculate.train import Batch, Objective, Schedule, train
 
 # Of the rate that variants learn with.

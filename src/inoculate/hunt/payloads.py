@@ -14,7 +14,16 @@ from dataclasses import dataclass, replace
 
 from inoculate.chat import Encoded, end_of_turn_ids
 from inoculate.generate import continue_embeddings
-from inoculate.probing import HONEST, MOST_SOFT_TOKENS, Goal, Hosts, Slot, embed, placed, soften
+from inoculate.hunt.probing import (
+    HONEST,
+    MOST_SOFT_TOKENS,
+    Goal,
+    Hosts,
+    Slot,
+    embed,
+    placed,
+    soften,
+)
 from inoculate.subject import Subject
 
 _ANSWER_TOKENS, _SHORTEST = 20, 4
