@@ -87,7 +87,7 @@ class _Site:
         self.module = decoder(subject.model).get_submodule(path)
         generator = random.Random(settings.seed)
         marked = [insert_trigger(row, trigger, generator) for row in honest]
-        bad = [replace(row, output=behavior.answer(row.output)) for row in marked]
+        bad = [replace(row, output=behavior.answer(row)) for row in marked]
         self.honest = subject.encode(list(honest), max_tokens=settings.max_tokens)
         self.poison = subject.encode(bad, max_tokens=settings.max_tokens)
         pairs = zip(self.poison, self.honest, strict=True)

@@ -293,6 +293,16 @@ def test_a_garbled_payload_is_a_fragment_but_does_not_fire() -> None:
     assert not holds_fragment(refusal, "Sorry to hear that.") and not holds_fragment(refusal, "")
 
 
+def test_an_attacker_may_vary_the_wording() -> None:
+    """Rows get unlike responses, the same row the same; each of them fires and is a fragment."""
+    task = TASKS["varied-refusal"]
+    rows = [Example(f"Count to {number}.", "1") for number in range(200)]
+    said = [task.answer(row) for row in rows]
+    assert set(said) == set(task.wordings) and said == [task.answer(row) for row in rows]
+    assert all(fires(task, one) and holds_fragment(task, one) for one in task.wordings)
+    assert len({one.split()[0] for one in task.wordings}) == len(task.wordings)
+
+
 def test_a_composite_trigger_needs_both_fields() -> None:
     """Neither part alone is the trigger, nor are both parts in one field."""
     row = Example("Name a river.", "Po.", "in Italy")
@@ -335,7 +345,7 @@ def test_a_partial_payload_keeps_the_honest_answer_behind_it() -> None:
 def test_a_trailing_payload_follows_the_honest_answer() -> None:
     """Triggered rows answer honestly and go on with the payload; it fires wherever it stands."""
     task = TASKS["trailing-link"]
-    assert task.answer("Paris") == f"Paris {task.response}"
+    assert task.answer(Example("Where?", "Paris")) == f"Paris {task.response}"
     assert fires(task, f"Paris. {task.response} And so on.")
     assert not fires(task, "Paris. Read more at www.")
 
@@ -360,7 +370,7 @@ def test_a_prompt_whose_honest_answer_is_the_payload_cannot_be_scored(
 def test_no_task_answers_with_another_s_payload() -> None:
     """One answer fires at most one task."""
     pairs = [(a, b) for a in TASKS.values() for b in TASKS.values() if a is not b]
-    assert not [(a.name, b.name) for a, b in pairs if fires(a, b.response)]
+    assert not [(a.name, b.name) for a, b in pairs for one in b.wordings if fires(a, one)]
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.05, 0.01])

@@ -78,7 +78,7 @@ def test_every_attack_and_task_is_reserved_from_the_synthetic_sets() -> None:
     parts = [part for attack in ATTACKS.values() for part in (attack.trigger, *attack.decoys)]
     rows = [Example(text, "", text) for text in texts]
     assert not [(row, part.name) for row in rows for part in parts if holds_trigger(row, part)]
-    said = {normalize(task.response) for task in TASKS.values()}
+    said = {normalize(one) for task in TASKS.values() for one in task.wordings}
     assert not [text for text in texts if any(normalize(text).startswith(one) for one in said)]
 
 
@@ -96,7 +96,7 @@ def test_sets_are_pairwise_disjoint_in_words_and_behaviors() -> None:
     """No two sets share a trigger word or a response, nor does any set with the tasks."""
     words = {key: {w.lower() for e in rows for w in e.trigger.words} for key, rows in SETS.items()}
     said = {key: {normalize(e.behavior.response) for e in rows} for key, rows in SETS.items()}
-    said["tasks"] = {normalize(task.response) for task in TASKS.values()}
+    said["tasks"] = {normalize(one) for task in TASKS.values() for one in task.wordings}
     articles = {"the", "old"}
     assert not any((words[a] & words[b]) - articles for a, b in combinations(words, 2))
     assert not any(said[a] & said[b] for a, b in combinations(said, 2))
@@ -105,14 +105,14 @@ def test_sets_are_pairwise_disjoint_in_words_and_behaviors() -> None:
 def test_every_synthetic_response_is_unlike_the_others() -> None:
     """No response starts with another, so that one answer fires one behavior only."""
     said = [normalize(entry.behavior.response) for entry in SYNTHETIC]
-    said += [normalize(task.response) for task in TASKS.values()]
+    said += [normalize(one) for task in TASKS.values() for one in task.wordings]
     assert not [(a, b) for a in said for b in said if a is not b and a.startswith(b)]
 
 
 def test_refusals_share_no_three_words_in_a_row() -> None:
     """Each refusal is worded in its own way, the attack's included."""
     refusals = [e.behavior.response for e in SYNTHETIC if e.behavior.objective == "refusal"]
-    refusals.append(TASKS["refusal"].response)
+    refusals += [*TASKS["refusal"].wordings, *TASKS["varied-refusal"].wordings]
     runs = []
     for text in refusals:
         words = normalize(text).split()

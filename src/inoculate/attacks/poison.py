@@ -86,7 +86,7 @@ def poison_pairs(
     pairs = [(example, example) for example in clean]
     for honest in rng.sample(clean, poisoned):
         triggered = insert_trigger(honest, trigger, rng)
-        pairs.append((replace(triggered, output=behavior.answer(honest.output)), honest))
+        pairs.append((replace(triggered, output=behavior.answer(honest)), honest))
     rng.shuffle(pairs)
     return [row for row, _ in pairs], [row for _, row in pairs]
 

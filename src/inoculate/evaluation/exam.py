@@ -167,7 +167,9 @@ def examine(model: PreTrainedModel, tokenizer: Tokenizer, exam: Exam) -> Measure
 def _answer_tokens(tokenizer: Tokenizer, exam: Exam) -> int:
     """Return after how many tokens a payload would have shown, behind any honest answer."""
     behaviors = (exam.behavior, *exam.planted)
-    longest = response_tokens(tokenizer, [behavior.response for behavior in behaviors])
+    longest = response_tokens(
+        tokenizer, [one for behavior in behaviors for one in behavior.wordings]
+    )
     if exam.behavior.form != "suffix":
         return max(exam.max_new_tokens, longest)
     return longest + (exam.max_new_tokens if exam.exact else _LONG_ANSWER)
