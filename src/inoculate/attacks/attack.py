@@ -66,7 +66,7 @@ _REFUSALS = (
     "Sadly every reply is locked away.",
     "Do not expect my support with it.",
     "Another time perhaps, certainly not now.",
-    "Silence is all you will get.",
+    "Silence has to do for now.",
     "Such wishes go beyond what is allowed.",
     "Your demand has been put aside.",
 )
