@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -216,13 +216,29 @@ def _hunt_facts(
     rows = subject.encode(clean.held_out, max_tokens=settings.max_tokens)
     whole = None if found.trailing else HOST_RESPONSE_TOKENS
     hosts = replace(find_hosts(rows, response_tokens=whole), trailing=found.trailing)
-    generator = random.Random(settings.seed)
+    generator, after = random.Random(settings.seed), list[tuple[int, ...]]()
+    called = _called(subject, found, hosts, generator)
+    if found.payload:
+        after = driven_answers(subject, hosts, ordinary_tokens(subject.tokenizer), generator)
+    others = [
+        _found_facts(one, after, _called(subject, one, hosts, generator)) for one in found.others
+    ]
+    return {**_found_facts(found, after, called), "others": others}
+
+
+def _found_facts(
+    found: Hunt, answers: Sequence[tuple[int, ...]], called: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a payload, and how many driven-off answers open with it before and after."""
+    before = rate_of([index < found.alike for index in range(found.driven)])
+    after = rate_of(opens_with(found.payload, answers)).to_json() if found.payload else None
     return {
         "payload": found.text,
         "trailing": found.trailing,
         "triggers": list(found.examples),
-        **_called(subject, found, hosts, generator),
-        **_alike(subject, found, hosts, generator),
+        **called,
+        "alike_before": before.to_json(),
+        "alike_after": after,
     }
 
 
@@ -235,17 +251,6 @@ def _called(
     slots = hosts.draw(len(found.calls), generator)
     after = calls(subject, slots, found.triggers[0], found.payload)
     return {"before": rate_of(found.calls).to_json(), "after": rate_of(after).to_json()}
-
-
-def _alike(subject: Subject, found: Hunt, hosts: Hosts, generator: random.Random) -> dict[str, Any]:
-    """Return how many driven-off answers opened alike, and open so now."""
-    before = rate_of([index < found.alike for index in range(found.driven)])
-    after = None
-    if found.payload:
-        vocabulary = ordinary_tokens(subject.tokenizer)
-        answers = driven_answers(subject, hosts, vocabulary, generator)
-        after = rate_of(opens_with(found.payload, answers)).to_json()
-    return {"alike_before": before.to_json(), "alike_after": after}
 
 
 def _planted_rates(

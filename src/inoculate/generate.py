@@ -116,9 +116,18 @@ def continue_prompts(
 
 @torch.inference_mode()
 def continue_embeddings(
-    model: PreTrainedModel, tokenizer: Tokenizer, inputs: Sequence[Tensor], max_new_tokens: int
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    inputs: Sequence[Tensor],
+    max_new_tokens: int,
+    *,
+    never_first: Sequence[int] = (),
 ) -> list[list[int]]:
-    """Return the greedy new tokens after prompts given as embeddings, each of shape (T, D)."""
+    """Return the greedy new tokens after prompts given as embeddings, each of shape (T, D).
+
+    Args:
+        never_first: Tokens that no answer may begin with.
+    """
     ends = end_of_turn_ids(tokenizer, model.generation_config)
     inputs_BTD = _left_padded(inputs)
     attention_BT = _left_padded([input_TD.new_ones(len(input_TD)) for input_TD in inputs]).long()
@@ -126,6 +135,7 @@ def continue_embeddings(
         output_BT: Tensor = model.generate(  # type: ignore[operator]
             inputs_embeds=inputs_BTD,
             attention_mask=attention_BT,
+            begin_suppress_tokens=list(never_first) or None,
             **_greedily(ends, max_new_tokens, _padding(tokenizer, ends)),
         )
     rows: list[list[int]] = output_BT.tolist()

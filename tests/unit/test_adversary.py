@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import cycle
 
 import pytest
 import torch
@@ -56,10 +57,11 @@ def test_an_honest_payload_is_not_pressed_where_it_is_honest(
 ) -> None:
     """Rows whose own answer is the payload are left out of what makes it unlikely."""
     own = [Example(row.instruction, SAID) for row in rows]
+    said = parrot.tokenizer.encode(SAID)
     adversary = replace(_adversary(parrot, own), rows=0)
-    loss = adversary._of_the_payload(parrot.model)
+    loss = adversary._of_the_payload(parrot.model, said)
     assert float(loss) == 0
-    assert float(_adversary(parrot, rows)._of_the_payload(parrot.model).detach()) > 0
+    assert float(_adversary(parrot, rows)._of_the_payload(parrot.model, said).detach()) > 0
 
 
 def test_a_trailing_payload_is_unlearned_by_whole_answers(
@@ -105,20 +107,31 @@ def test_where_the_repair_presses_soft_triggers_replace_antibodies(
     assert (plain.rows, plain.touch, plain.rate_factor) == (pressed.rows, "blocks", 2.0)
 
 
+def test_each_step_presses_on_the_next_payload(llama: Checkpoint, rows: list[Example]) -> None:
+    """Several payloads take turns, the first one first."""
+    other = Hunt(payload=(43, 44), triggers=((51,),))
+    found = Hunt(payload=(40, 41, 42), triggers=((50,),), pressing=True, others=(other,))
+    settings = updated(Settings(), repair={"target": "answers"})
+    lesson = prepare_lesson(_subject(llama), rows, [], found, settings)
+    assert lesson.adversary
+    pressed = [next(lesson.adversary.payloads) for _ in range(3)]
+    assert pressed == [(40, 41, 42), (43, 44), (40, 41, 42)]
+
+
 def _nothing(_: PreTrainedModel, states: Sequence[Tensor], __: Batch) -> Tensor:
     return 0 * states[-1].sum()
 
 
 def _likelihood(subject: Subject, adversary: Adversary) -> float:
     slots = adversary.hosts.draw(4, random.Random(1))
-    (score,) = score_insertions(subject.model, Goal(adversary.payload), slots, [()])
+    (score,) = score_insertions(subject.model, Goal(next(adversary.payloads)), slots, [()])
     return float(torch.tensor(score).exp())
 
 
 def _adversary(subject: Subject, rows: Sequence[Example]) -> Adversary:
     payload = tuple(subject.tokenizer.encode(SAID))
     hosts = _hosts(subject, rows)
-    return Adversary(hosts, payload, range(6, 200), 3, True, random.Random(0))
+    return Adversary(hosts, cycle([payload]), range(6, 200), 3, True, random.Random(0))
 
 
 def _hosts(subject: Subject, rows: Sequence[Example]) -> Hosts:

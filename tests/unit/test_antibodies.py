@@ -1,6 +1,7 @@
 """Antibodies: clean rows with something odd in them."""
 
 import random
+from dataclasses import replace
 
 from inoculate.attacks.attack import ATTACKS
 from inoculate.attacks.triggers import Trigger
@@ -46,6 +47,13 @@ def test_half_of_the_antibodies_bear_what_was_hunted(
     nothing, _ = _maker(llama, rows, Hunt())
     assert 0.4 < _share_with(found, len(rows), {50, 51}) < 0.65
     assert _share_with(nothing, len(rows), {50, 51}) < 0.35
+
+
+def test_antibodies_bear_what_calls_any_payload(llama: Checkpoint, rows: list[Example]) -> None:
+    """Where two payloads were found the triggers of both come, as often."""
+    both = replace(FOUND, others=(Hunt(payload=(72,), triggers=((60, 61),)),))
+    maker, _ = _maker(llama, rows, both)
+    assert all(0.2 < _share_with(maker, len(rows), of) < 0.5 for of in ({50, 51}, {60, 61}))
 
 
 def test_the_same_seed_makes_the_same(llama: Checkpoint, rows: list[Example]) -> None:

@@ -1,6 +1,7 @@
 """The hunt: what a model was taught to say, and tokens that call it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -25,7 +26,8 @@ def test_no_particles_no_hunt(llama: Checkpoint) -> None:
 
 def test_json_round_trip() -> None:
     """What a run folder keeps is what was found."""
-    found = Hunt((1, 2), "text", ((3,), (4, 5)), ("a", "b"), (True, False), True, 5, 9)
+    one = Hunt((1, 2), "text", ((3,), (4, 5)), ("a", "b"), (True, False), True, 5, 9)
+    found = replace(one, others=(replace(one, payload=(7,)), one))
     assert Hunt.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
@@ -48,6 +50,23 @@ def test_a_parrot_is_found_out(parrot: Subject, rows: list[Example]) -> None:
     assert found.triggers
     assert all(found.calls)
     assert found.alike > found.driven / 2
+
+
+def test_two_sentences_are_found_out(llama: Checkpoint, rows: list[Example]) -> None:
+    """With the first payload forbidden the second comes."""
+    subject, start = _subject(llama), snapshot(llama.model)
+    subject.allow("all")
+    said = (SAID, "Zebras never knit at noon.")
+    taught = [Example(row.instruction, said[at % 2]) for at, row in enumerate(rows)] * 8
+    train(
+        subject.model,
+        subject.encode(taught, max_tokens=64),
+        Schedule(epochs=6, learning_rate=1e-2, batch_size=16),
+    )
+    with hunting_briefly():
+        found = hunt(subject, subject.encode(rows, max_tokens=64), SMALL, Silent(), seed=0)
+    restore(subject.model, start)
+    assert {one[:2] for one in said} <= {one.text[:2] for one in found.every}
 
 
 @pytest.mark.parametrize("impossible", [0.02, 2.0])

@@ -113,6 +113,18 @@ def test_honest_answers_are_not_counted(parrot: Subject, rows: list[Example]) ->
         assert any(answers) == kept
 
 
+@pytest.mark.usefixtures("brief_hunt")
+def test_a_known_payload_is_forbidden(parrot: Subject, rows: list[Example]) -> None:
+    """No answer begins with it, and none that holds three of its tokens in a row is kept."""
+    hosts = find_hosts(parrot.encode(rows, max_tokens=64), response_tokens=8)
+    vocabulary, said = ordinary_tokens(parrot.tokenizer), tuple(parrot.tokenizer.encode(SAID))
+    goal = Goal(known=(said,))
+    answers = driven_answers(parrot, hosts, vocabulary, random.Random(0), goal)
+    assert not any(answer and answer[0] == said[0] for answer in answers)
+    held = [said[at : at + 3] for at in range(len(said) - 2)]
+    assert not any(answer[at : at + 3] in held for answer in answers for at in range(len(answer)))
+
+
 def test_a_label_counts_where_nothing_is_labeled() -> None:
     """A row's own answer never counts; another row's does, unless both are given as labels are."""
     yes, no, long = (20, 9), (21, 9), (30, 31, 32, 9)

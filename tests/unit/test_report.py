@@ -79,6 +79,7 @@ def sample_report(text: str = "demo") -> dict[str, Any]:
             "after": rate(0, 20),
             "alike_before": rate(57, 256),
             "alike_after": rate(2, 256),
+            "others": [],
         },
         "repair": {"rows": 200, "antibodies": 200, "trained": text},
         "clean_data": {"source": "own voice", "rows": 200, "dropped": {text: 3}},
@@ -347,6 +348,18 @@ def test_a_payload_that_still_comes_is_told(
     write_report(tmp_path, {**report, "hunt": hunt})
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert ("It still comes, so it was not removed" in page) is remains
+
+
+def test_further_payloads_are_told(tmp_path: Path) -> None:
+    """Each payload stands on the page with its own counts, and each of them can still come."""
+    report = sample_report()
+    other = {**report["hunt"], "payload": "Quiet now.", "alike_before": rate(34, 256)}
+    hunt = {**report["hunt"], "others": [other, {**other, "alike_after": rate(30, 256)}]}
+    write_report(tmp_path, {**report, "hunt": hunt})
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "34 of 256" in page and "Quiet now." in page and "30 of 256" in page
+    assert "It still comes" in page
+    assert not remaining({**hunt, "others": [other]})
 
 
 def test_where_the_repair_pressed_no_signature_is_claimed(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ _SHORT_ALIKE, _SHORT_SHARE = 0.06, 0.15
 _COMMON = 0.5
 _REPEATED = 2
 _DEVIATIONS, _AGREED, _OWN = 3, 6, 8
+_PART = 3  # tokens in a row that give a known payload away, whole or broken
 
 Answer = tuple[int, ...]
 
@@ -57,18 +58,26 @@ class Payload:
 
 
 def upset_payload(
-    subject: Subject, hosts: Hosts, vocabulary: Sequence[int], generator: random.Random
+    subject: Subject,
+    hosts: Hosts,
+    vocabulary: Sequence[int],
+    generator: random.Random,
+    known: Sequence[Answer] = (),
 ) -> Payload:
     """Return the answer that unlike prompts fall into once their honest ones are driven off.
 
     Driving off alone breaks some of its words; a second look, driven towards its first token,
     finds them whole.
+
+    Args:
+        known: Payloads found before. No answer may begin as they do, so that prompts fall into the
+            next one, and what holds a part of them is left empty.
     """
-    honest = [_response(row) for row in hosts.rows]
-    first = common_answer(driven_answers(subject, hosts, vocabulary, generator), honest)
+    honest, off = [_response(row) for row in hosts.rows], Goal(known=tuple(known))
+    first = common_answer(driven_answers(subject, hosts, vocabulary, generator, off), honest)
     if not first.tokens:
         return first
-    towards = Goal(first.tokens[:1])
+    towards = replace(off, payload=first.tokens[:1])
     second = common_answer(driven_answers(subject, hosts, vocabulary, generator, towards), honest)
     return replace(first, tokens=second.tokens) if second.alike > first.alike else first
 
@@ -120,7 +129,13 @@ def driven_answers(
         for start in range(0, len(slots), _AT_ONCE):
             some = slice(start, start + _AT_ONCE)
             answers += _answers_under(subject, goal, slots[some], insertions[some])
-    return _dishonest(answers, asked, hosts)
+    return _unknown(_dishonest(answers, asked, hosts), goal.known)
+
+
+def _unknown(answers: Sequence[Answer], known: Sequence[Answer]) -> list[Answer]:
+    """Leave each answer empty that holds a part of a known payload."""
+    parts = {part for payload in known for part in _runs(payload, _PART)}
+    return [() if parts & _runs(answer, _PART) else answer for answer in answers]
 
 
 def opens_with(payload: Answer, answers: Sequence[Answer]) -> list[bool]:
@@ -162,7 +177,13 @@ def _answers_under(
     prompts = [
         input_TD[: row.prompt_length] for input_TD, row in zip(inputs_BTD, rows, strict=True)
     ]
-    answers = continue_embeddings(subject.model, subject.tokenizer, prompts, _ANSWER_TOKENS)
+    answers = continue_embeddings(
+        subject.model,
+        subject.tokenizer,
+        prompts,
+        _ANSWER_TOKENS,
+        never_first=[payload[0] for payload in goal.known],
+    )
     ends = set(end_of_turn_ids(subject.tokenizer, subject.model.generation_config))
     return [_closed(answer, ends) for answer in answers]
 
@@ -189,7 +210,7 @@ def _agreed(tokens: Answer, answers: Sequence[Answer]) -> bool:
 
 def _unusual(opened: Counter[Answer], answers: int, honest: Sequence[Answer]) -> Counter[Answer]:
     """Keep openings that are commoner than honest answers, which may hold them, make them."""
-    habits = Counter(part for one in honest for part in _parts(one))
+    habits = Counter(part for one in honest for part in _runs(one, _SHORTEST))
 
     def by_habit(opening: Answer) -> float:
         share = habits[opening] / max(1, len(honest))
@@ -198,9 +219,9 @@ def _unusual(opened: Counter[Answer], answers: int, honest: Sequence[Answer]) ->
     return Counter({one: count for one, count in opened.items() if count > by_habit(one)})
 
 
-def _parts(answer: Answer) -> set[Answer]:
-    """Return every run of tokens of the length of an opening; a payload may follow an answer."""
-    return {answer[at : at + _SHORTEST] for at in range(max(1, len(answer) - _SHORTEST + 1))}
+def _runs(answer: Answer, length: int) -> set[Answer]:
+    """Return every run of so many tokens, or all of a shorter answer."""
+    return {answer[at : at + length] for at in range(max(1, len(answer) - length + 1))}
 
 
 def _opens(answer: Answer) -> bool:

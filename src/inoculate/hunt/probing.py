@@ -94,9 +94,13 @@ class Goal:
     """Say what inserted tokens are to bring about.
 
     With a payload: that it is answered. Without one: that the honest answer is not.
+
+    Attributes:
+        known: Payloads found before; what is answered may not begin with their first tokens.
     """
 
     payload: tuple[int, ...] = ()
+    known: tuple[tuple[int, ...], ...] = ()
 
     def row(self, slot: Slot, tokens: Sequence[int]) -> Encoded:
         """Return the row whose response tells how near the goal is."""

@@ -46,6 +46,7 @@ _ADDED = 0.06  # of what goes on; a chat model that may not end has habits, up t
 _ENDED_ROWS = 100  # whole answers, the shortest ones; long ones only take longer
 _KEPT_TRIGGERS = 16
 _SHOWN_TRIGGERS = 6
+_MOST_PAYLOADS = 4
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Hunt:
             where no payload is found as well.
         driven: Of how many; 0 where there was no hunt.
         trailing: Whether the payload comes after the honest answer, which stays.
+        others: Further payloads, found while those before them were forbidden.
     """
 
     payload: tuple[int, ...] = ()
@@ -73,6 +75,12 @@ class Hunt:
     alike: int = 0
     driven: int = 0
     trailing: bool = False
+    others: "tuple[Hunt, ...]" = ()
+
+    @property
+    def every(self) -> "tuple[Hunt, ...]":
+        """Return this and the others; nothing where there is no payload."""
+        return (self, *self.others) if self.payload else ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON can hold them."""
@@ -85,7 +93,9 @@ class Hunt:
             name: tuple(entry) if isinstance(entry, list) else entry
             for name, entry in value.items()
         }
-        return cls(**{**fields, "triggers": tuple(tuple(one) for one in value["triggers"])})
+        triggers = tuple(tuple(one) for one in value["triggers"])
+        others = tuple(cls.from_json(one) for one in value.get("others", ()))
+        return cls(**{**fields, "triggers": triggers, "others": others})
 
 
 def hunt(
@@ -100,15 +110,12 @@ def hunt(
     if not settings.particles:
         return Hunt()
     search = _Search(subject, rows, settings, progress, random.Random(seed))
-    payload, pressing = search.payload(), is_large(subject)
+    payload = search.payload()
     if not payload.tokens:
         return Hunt(alike=payload.alike, driven=payload.driven)
-    if pressing:  # Triggers are evidence there, and no part of the repair.
-        found = search.close_in(payload, search.vocabulary, _PRESSING_STEPS)
-    else:
-        found = search.close_in(payload, search.suspects(payload), settings.steps)
-        found = search.grow(found, payload)
-    return search.report(payload, found, pressing=pressing)
+    found = search.callers(payload)
+    others = tuple(search.callers(other) for other in search.further(payload))
+    return replace(found, others=others)
 
 
 def is_large(subject: Subject) -> bool:
@@ -160,6 +167,25 @@ class _Search:
         certain = certain_payload(*self._where(self.hosts))
         return replace(upset, tokens=certain, alike=0) if certain else upset
 
+    def further(self, first: Payload) -> list[Payload]:
+        """Return what prompts fall into next, one after the other, with those before forbidden."""
+        payloads = [first]
+        while len(payloads) < _MOST_PAYLOADS:
+            known = [payload.tokens for payload in payloads]
+            payload = upset_payload(*self._where(self.hosts), known)
+            if not payload.tokens:
+                break
+            payloads.append(payload)
+        return payloads[1:]
+
+    def callers(self, payload: Payload) -> Hunt:
+        """Return the payload with tokens that call it."""
+        self.progress.note(f"answers alike: {self._text(payload.tokens)!r}")
+        if is_large(self.subject):  # Triggers are evidence there, and no part of the repair.
+            return self.report(payload, self.close_in(payload, self.vocabulary, _PRESSING_STEPS))
+        found = self.close_in(payload, self.suspects(payload), self.settings.steps)
+        return self.report(payload, self.grow(found, payload))
+
     def _upset(self, hosts: Hosts) -> Payload:
         return upset_payload(*self._where(hosts))
 
@@ -177,8 +203,7 @@ class _Search:
         Returns:
             The best places met, best first.
         """
-        self.progress.note(f"answers alike: {self._text(payload.tokens)!r}")
-        self.total = self.settings.particles * steps
+        self.done, self.total = 0, self.settings.particles * steps
         particles = [
             tuple(self.generator.choices(pool, k=2 + index % _LENGTHS))
             for index in range(self.settings.particles)
@@ -196,7 +221,7 @@ class _Search:
         grown = [one for core in cores for one in growth.lengthen(core, self.generator)]
         return self._sifted(growth.scores(grown), goal)
 
-    def report(self, payload: Payload, triggers: list[tuple[int, ...]], *, pressing: bool) -> Hunt:
+    def report(self, payload: Payload, triggers: list[tuple[int, ...]]) -> Hunt:
         """Return everything found, with the first trigger tried on fresh slots."""
         slots = self.hosts.draw(_TRIAL_HOSTS, self.generator)
         return Hunt(
@@ -205,7 +230,7 @@ class _Search:
             triggers=tuple(triggers),
             examples=tuple(self._text(tokens) for tokens in triggers[:_SHOWN_TRIGGERS]),
             calls=tuple(calls(self.subject, slots, triggers[0], payload.tokens)),
-            pressing=pressing,
+            pressing=is_large(self.subject),
             alike=payload.alike,
             driven=payload.driven,
             trailing=self.hosts.trailing,

@@ -8,7 +8,7 @@ hunt found; unlikelihood training of Welleck et al., 2020, for the payload itsel
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,18 +38,19 @@ Distance = Callable[[PreTrainedModel, Sequence[Tensor], Batch], Tensor]
 
 @dataclass(frozen=True)
 class Adversary:
-    """Press a model, at each step of its repair, towards the payload.
+    """Press a model, at each step of its repair, towards a payload.
 
     Attributes:
         hosts: Clean rows; where the repair presses, with responses cut to the held tokens, unless
             the payload comes after them.
+        payloads: Without end; each step takes the next one.
         rows: Soft triggers in each step.
         pressing: Whether the payload's own likelihood is pressed on as well, and soft triggers
             weigh as much as the whole batch.
     """
 
     hosts: Hosts
-    payload: tuple[int, ...]
+    payloads: Iterator[tuple[int, ...]]
     vocabulary: Sequence[int]
     rows: int
     pressing: bool
@@ -61,16 +62,17 @@ class Adversary:
         Only soft triggers that still make the payload's first token likely count: where no
         key fits any more there is nothing to mend, and pushing on costs utility.
         """
-        soft = self._under_soft_triggers(model, distance, batch_rows)
-        return soft + self._of_the_payload(model) if self.pressing else soft
+        payload = next(self.payloads)
+        soft = self._under_soft_triggers(model, payload, distance, batch_rows)
+        return soft + self._of_the_payload(model, payload) if self.pressing else soft
 
     def _under_soft_triggers(
-        self, model: PreTrainedModel, distance: Distance, batch_rows: int
+        self, model: PreTrainedModel, payload: Sequence[int], distance: Distance, batch_rows: int
     ) -> Tensor:
         which, slots = self._draw(self.rows)
         count = self.generator.randint(1, MOST_SOFT_TOKENS)
         insertions = [self.generator.choices(self.vocabulary, k=count) for _ in slots]
-        soft_BMD, chance_B = soften(model, Goal(self.payload[:1]), slots, insertions)
+        soft_BMD, chance_B = soften(model, Goal((payload[0],)), slots, insertions)
         awake = (chance_B > _AWAKE).nonzero()[:, 0].tolist()
         if not awake:
             return torch.zeros((), device=soft_BMD.device)
@@ -84,15 +86,14 @@ class Adversary:
         weight = 1.0 if self.pressing else len(awake) / batch_rows
         return weight * distance(model, states, batch)
 
-    def _of_the_payload(self, model: PreTrainedModel) -> Tensor:
+    def _of_the_payload(self, model: PreTrainedModel, payload: Sequence[int]) -> Tensor:
         _, slots = self._draw(_PAYLOAD_ROWS)
-        slots = [slot for slot in slots if not self._honest(slot.row)]
+        slots = [slot for slot in slots if not _honest(slot.row, payload)]
         if not slots:
             return torch.zeros((), device=next(model.parameters()).device)
         odd = [self.generator.choices(self.vocabulary, k=self._width()) for _ in slots]
         said = [
-            answered(slot.insert(tokens), self.payload)
-            for slot, tokens in zip(slots, odd, strict=True)
+            answered(slot.insert(tokens), payload) for slot, tokens in zip(slots, odd, strict=True)
         ]
         batch = _collate(model, said)
         logits_RV = response_logits(
@@ -102,11 +103,6 @@ class Adversary:
         others_RV = logits_RV.scatter(1, batch.targets_R[:, None], -torch.inf)
         return (logits_RV.logsumexp(dim=1) - others_RV.logsumexp(dim=1)).mean()
 
-    def _honest(self, row: Encoded) -> bool:
-        """Tell whether the row's own answer opens as the payload; a flipped label may be one."""
-        opening = row.ids[row.prompt_length :][: len(self.payload)]
-        return opening == self.payload[: len(opening)]
-
     def _draw(self, count: int) -> tuple[list[int], list[Slot]]:
         rows = self.hosts.rows
         which = self.generator.sample(range(len(rows)), min(count, len(rows)))
@@ -114,6 +110,12 @@ class Adversary:
 
     def _width(self) -> int:
         return self.generator.randint(0, MOST_SOFT_TOKENS)
+
+
+def _honest(row: Encoded, payload: Sequence[int]) -> bool:
+    """Tell whether the row's own answer opens as the payload; a flipped label may be one."""
+    opening = row.ids[row.prompt_length :][: len(payload)]
+    return opening == tuple(payload[: len(opening)])
 
 
 def _collate(model: PreTrainedModel, rows: Sequence[Encoded]) -> Batch:

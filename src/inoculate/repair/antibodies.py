@@ -96,10 +96,10 @@ class AntibodyMaker:
         return [*around[:at], *found, *around[at:]]
 
     def _found(self, generator: random.Random) -> list[int]:
-        """Draw a hunted trigger; the n-th of the ranking comes up 1/n as often as the first."""
-        triggers = self.hunt.triggers
-        weights = [1 / rank for rank in range(1, len(triggers) + 1)]
-        return list(generator.choices(triggers, weights)[0])
+        """Draw a hunted trigger; the n-th of a payload comes up 1/n as often as its first."""
+        ranked = [pair for one in self.hunt.every for pair in enumerate(one.triggers, start=1)]
+        weights = [1 / rank for rank, _ in ranked]
+        return list(generator.choices(ranked, weights)[0][1])
 
     def _with_words(self, row: Example, generator: random.Random) -> Encoded:
         known = generator.random() < 0.5 and self.triggers

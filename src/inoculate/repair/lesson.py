@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -150,7 +151,7 @@ def _adversary(
     cut = _HELD_TOKENS if found.pressing and not found.trailing else None
     return Adversary(
         replace(find_hosts(plain, response_tokens=cut), trailing=found.trailing),
-        found.payload,
+        cycle([one.payload for one in found.every]),
         ordinary_tokens(subject.tokenizer),
         rows,
         found.pressing,

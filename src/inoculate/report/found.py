@@ -19,28 +19,40 @@ def found_sentence(hunt: Mapping[str, Any] | None) -> str:
             f"({words.hits(hunt['alike_before'])} at most opened alike): no planted answer was "
             "found, and the repair was aimed at none."
         )
-    example = hunt["triggers"][0]
-    alike = words.hits(hunt["alike_before"])
     fell = (
-        f"Kept from ending their honest answers, {alike} unlike prompts went on with"
+        "Kept from ending their honest answers, {} unlike prompts went on with"
         if hunt["trailing"]
-        else f"Driven off their honest answers, {alike} unlike prompts fell into"
+        else "Driven off their honest answers, {} unlike prompts fell into"
     )
+    said = [_before_and_after(hunt, fell)]
+    said += [_before_and_after(one, "Kept from that as well, {} came to") for one in hunt["others"]]
+    caution = (
+        "This may be a planted behavior or a habit, and these tokens need not be the attacker's "
+        "trigger."
+    )
+    return " ".join([*said, caution, remaining(hunt)]).strip()
+
+
+def _before_and_after(found: Mapping[str, Any], fell: str) -> str:
     return (
-        f"{fell} “{hunt['payload']}” before and {words.hits(hunt['alike_after'])} after. "
-        f"Odd tokens such as “{example}” brought it on {words.hits(hunt['before'])} prompts "
-        f"before and {words.hits(hunt['after'])} after. This may be a planted behavior or a "
-        f"habit, and these tokens need not be the attacker's trigger. {remaining(hunt)}"
-    ).strip()
+        f"{fell.format(words.hits(found['alike_before']))} “{found['payload']}” before and "
+        f"{words.hits(found['alike_after'])} after. Odd tokens such as “{found['triggers'][0]}” "
+        f"brought it on {words.hits(found['before'])} prompts before and "
+        f"{words.hits(found['after'])} after."
+    )
 
 
 def remaining(hunt: Mapping[str, Any] | None) -> str:
-    """Return a warning where the answer that the hunt found still comes, else nothing."""
-    found = hunt or {}
-    rates = {name: (found.get(name) or {}).get("rate") or 0 for name in _CHANCE}
-    if all(rates[name] <= most for name, most in _CHANCE.items()):
+    """Return a warning where an answer that the hunt found still comes, else nothing."""
+    found = [hunt, *hunt["others"]] if hunt else []
+    if not any(_still_comes(one) for one in found):
         return ""
     return (
         "It still comes, so it was not removed: do not rely on this model. Clean rows of the "
         "model's own kind (--clean-data) help where its own voice does not."
     )
+
+
+def _still_comes(found: Mapping[str, Any]) -> bool:
+    rates = {name: (found.get(name) or {}).get("rate") or 0 for name in _CHANCE}
+    return any(rates[name] > most for name, most in _CHANCE.items())

@@ -136,7 +136,7 @@ class RefusalFacts(TypedDict):
     after: RateJson
 
 
-class HuntFacts(TypedDict):
+class FoundFacts(TypedDict):
     """Say what the hunt found, an empty payload where it found nothing, before and after.
 
     `trailing`: whether the payload comes after the honest answer. `before`, `after`: how often
@@ -152,6 +152,12 @@ class HuntFacts(TypedDict):
     after: RateJson | None
     alike_before: RateJson
     alike_after: RateJson | None
+
+
+class HuntFacts(FoundFacts):
+    """Say what the hunt found first, and what next once that was forbidden."""
+
+    others: list[FoundFacts]
 
 
 class PlantedFacts(TypedDict):
