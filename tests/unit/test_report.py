@@ -22,6 +22,7 @@ from inoculate.report.found import remaining
 from inoculate.report.frontier import draw_frontier
 from inoculate.report.heat import draw_heat
 from inoculate.report.layout import UNKNOWN_ASR
+from inoculate.report.tables import comparison_markdown
 from inoculate.report.verdict import comparison_sentences
 from inoculate.report.words import case_title, duration, memory, number, p_value, percent, signed
 
@@ -400,6 +401,20 @@ def test_comparison_says_what_its_tests_allow(tmp_path: Path) -> None:
     assert "too few failures to tell them apart" in page
     assert "p &lt; 0.0001" in page
     assert "1.63" in page
+
+
+def test_multiple_choice_is_told_by_its_paired_difference() -> None:
+    """Two rates of the same questions say little apart: the difference has the interval."""
+    comparison = sample_comparison()
+    rows = {row["defense"]: row for row in comparison["rows"]}
+    rows["none"].update(utility=rate(0, 0), choices=rate(90))
+    change = {"difference": 0.015, "low": -0.02, "high": 0.05}
+    rows["inoculate"].update(utility=rate(0, 0), choices=rate(93), choices_change=change)
+    said = " ".join(comparison_sentences(comparison))
+    moved = "+1.5 points [−2.0, +5.0]"
+    assert f"Multiple choice goes from 45.0% right to 46.5% ({moved})." in said
+    assert "Honest work" not in said
+    assert moved in comparison_markdown(comparison["rows"])
 
 
 def test_a_defense_that_does_better_is_named() -> None:

@@ -123,13 +123,20 @@ def _our_sentences(
     name = ours_name(comparison)
     took = f" The defense took {words.duration(seconds)}." if seconds is not None else ""
     sentences = [f"After {name} it fires on {_share(ours['asr'])}.{took}"]
-    before, after = none.get("utility"), ours.get("utility")
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        sentences.append(
-            f"Honest work goes from {words.percent(before['rate'])} right "
-            f"to {words.percent(after['rate'])}."
-        )
-    return [*sentences, *_tested(comparison)]
+    return [*sentences, *_work_sentences(none, ours), *_tested(comparison)]
+
+
+def _work_sentences(none: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """Return what became of honest work, by exact answers and by multiple choice."""
+    change = ours.get("choices_change")
+    points = f" ({words.points(change)})" if change else ""
+    by = {"utility": ("Honest work", ""), "choices": ("Multiple choice", points)}
+    return [
+        f"{name} goes from {words.percent(none[key]['rate'])} right "
+        f"to {words.percent(ours[key]['rate'])}{moved}."
+        for key, (name, moved) in by.items()
+        if words.is_rate(none.get(key)) and words.is_rate(ours.get(key))
+    ]
 
 
 def _tested(comparison: Mapping[str, Any]) -> list[str]:

@@ -93,6 +93,14 @@ def signed_percent(change: float) -> str:
     return f"{100 * change:+.1f}%".replace("-", "−")
 
 
+def points(change: Mapping[str, Any]) -> str:
+    """Write a difference of shares in percentage points, with its interval."""
+    shown, low, high = (
+        signed(100 * change[name], digits=1) for name in ("difference", "low", "high")
+    )
+    return f"{shown} points [{low}, {high}]"
+
+
 def pooled(rates: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
     """Return the hits and the trials of several rates together."""
     return sum(rate["hits"] for rate in rates), sum(rate["n"] for rate in rates)
