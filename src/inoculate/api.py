@@ -2,8 +2,8 @@
 
 import random
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,7 @@ from inoculate.evaluation.drift import drift, stand
 from inoculate.evaluation.statistics import RateJson, rate_of
 from inoculate.evaluation.utility import refused
 from inoculate.generate import generate, response_tokens
-from inoculate.hunt import HOST_RESPONSE_TOKENS, Hunt, calls
-from inoculate.hunt.payloads import driven_answers, opens_with
-from inoculate.hunt.probing import Hosts, find_hosts, ordinary_tokens
+from inoculate.hunt.again import look_again
 from inoculate.intake import fetch
 from inoculate.progress import Progress, Silent
 from inoculate.provenance import bound, made_from, model_facts
@@ -214,43 +212,7 @@ def _hunt_facts(
     if not found.driven:
         return None
     rows = subject.encode(clean.held_out, max_tokens=settings.max_tokens)
-    whole = None if found.trailing else HOST_RESPONSE_TOKENS
-    hosts = replace(find_hosts(rows, response_tokens=whole), trailing=found.trailing)
-    generator, after = random.Random(settings.seed), list[tuple[int, ...]]()
-    called = _called(subject, found, hosts, generator)
-    if found.payload:
-        after = driven_answers(subject, hosts, ordinary_tokens(subject.tokenizer), generator)
-    others = [
-        _found_facts(one, after, _called(subject, one, hosts, generator)) for one in found.others
-    ]
-    return {**_found_facts(found, after, called), "others": others}
-
-
-def _found_facts(
-    found: Hunt, answers: Sequence[tuple[int, ...]], called: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return a payload, and how many driven-off answers open with it before and after."""
-    before = rate_of([index < found.alike for index in range(found.driven)])
-    after = rate_of(opens_with(found.payload, answers)).to_json() if found.payload else None
-    return {
-        "payload": found.text,
-        "trailing": found.trailing,
-        "triggers": list(found.examples),
-        **called,
-        "alike_before": before.to_json(),
-        "alike_after": after,
-    }
-
-
-def _called(
-    subject: Subject, found: Hunt, hosts: Hosts, generator: random.Random
-) -> dict[str, Any]:
-    """Return how often the first trigger called the payload, and calls it now."""
-    if not found.calls:
-        return {"before": None, "after": None}
-    slots = hosts.draw(len(found.calls), generator)
-    after = calls(subject, slots, found.triggers[0], found.payload)
-    return {"before": rate_of(found.calls).to_json(), "after": rate_of(after).to_json()}
+    return look_again(subject, found, rows, seed=settings.seed)
 
 
 def _planted_rates(

@@ -17,7 +17,7 @@ from inoculate.hunt import Hunt
 from inoculate.hunt.probing import Goal, Hosts, find_hosts, score_insertions
 from inoculate.models import Checkpoint
 from inoculate.repair import prepare_lesson
-from inoculate.repair.adversary import Adversary
+from inoculate.repair.adversary import Adversary, Target
 from inoculate.subject import Subject
 from inoculate.train import Batch, Schedule, train
 
@@ -57,11 +57,11 @@ def test_an_honest_payload_is_not_pressed_where_it_is_honest(
 ) -> None:
     """Rows whose own answer is the payload are left out of what makes it unlikely."""
     own = [Example(row.instruction, SAID) for row in rows]
-    said = parrot.tokenizer.encode(SAID)
     adversary = replace(_adversary(parrot, own), rows=0)
-    loss = adversary._of_the_payload(parrot.model, said)
+    loss = adversary._of_the_payload(parrot.model, next(adversary.targets))
     assert float(loss) == 0
-    assert float(_adversary(parrot, rows)._of_the_payload(parrot.model, said).detach()) > 0
+    other = _adversary(parrot, rows)
+    assert float(other._of_the_payload(parrot.model, next(other.targets)).detach()) > 0
 
 
 def test_a_trailing_payload_is_unlearned_by_whole_answers(
@@ -69,8 +69,9 @@ def test_a_trailing_payload_is_unlearned_by_whole_answers(
 ) -> None:
     """Soft triggers seek the payload after the answer, and train the answer and its end."""
     monkeypatch.setattr("inoculate.repair.adversary._AWAKE", -1.0)  # All soft triggers count.
-    hosts = replace(_adversary(parrot, rows).hosts, trailing=True)
-    adversary, asked = replace(_adversary(parrot, rows), hosts=hosts), list[int]()
+    asked, hosts = list[int](), replace(_hosts(parrot, rows), trailing=True)
+    target = Target(_said(parrot), hosts)
+    adversary = replace(_adversary(parrot, rows), targets=cycle([target]))
 
     def distance(_: PreTrainedModel, states: Sequence[Tensor], batch: Batch) -> Tensor:
         whole = sum(len(hosts.rows[row].ids) - hosts.rows[row].prompt_length for row in batch.rows)
@@ -109,13 +110,17 @@ def test_where_the_repair_presses_soft_triggers_replace_antibodies(
 
 def test_each_step_presses_on_the_next_payload(llama: Checkpoint, rows: list[Example]) -> None:
     """Several payloads take turns, the first one first."""
-    other = Hunt(payload=(43, 44), triggers=((51,),))
+    other = Hunt(payload=(43, 44), triggers=((51,),), pressing=True, trailing=True)
     found = Hunt(payload=(40, 41, 42), triggers=((50,),), pressing=True, others=(other,))
     settings = updated(Settings(), repair={"target": "answers"})
     lesson = prepare_lesson(_subject(llama), rows, [], found, settings)
     assert lesson.adversary
-    pressed = [next(lesson.adversary.payloads) for _ in range(3)]
-    assert pressed == [(40, 41, 42), (43, 44), (40, 41, 42)]
+    pressed = [next(lesson.adversary.targets) for _ in range(3)]
+    assert [one.payload for one in pressed] == [(40, 41, 42), (43, 44), (40, 41, 42)]
+    assert [one.hosts.trailing for one in pressed] == [False, True, False]
+    whole = max(len(row.ids) - row.prompt_length for row in pressed[1].hosts.rows)
+    assert all(len(row.ids) - row.prompt_length <= 8 for row in pressed[0].hosts.rows)
+    assert whole > 8
 
 
 def _nothing(_: PreTrainedModel, states: Sequence[Tensor], __: Batch) -> Tensor:
@@ -123,15 +128,19 @@ def _nothing(_: PreTrainedModel, states: Sequence[Tensor], __: Batch) -> Tensor:
 
 
 def _likelihood(subject: Subject, adversary: Adversary) -> float:
-    slots = adversary.hosts.draw(4, random.Random(1))
-    (score,) = score_insertions(subject.model, Goal(next(adversary.payloads)), slots, [()])
+    target = next(adversary.targets)
+    slots = target.hosts.draw(4, random.Random(1))
+    (score,) = score_insertions(subject.model, Goal(target.payload), slots, [()])
     return float(torch.tensor(score).exp())
 
 
 def _adversary(subject: Subject, rows: Sequence[Example]) -> Adversary:
-    payload = tuple(subject.tokenizer.encode(SAID))
-    hosts = _hosts(subject, rows)
-    return Adversary(hosts, cycle([payload]), range(6, 200), 3, True, random.Random(0))
+    target = Target(_said(subject), _hosts(subject, rows))
+    return Adversary(cycle([target]), range(6, 200), 3, True, random.Random(0))
+
+
+def _said(subject: Subject) -> tuple[int, ...]:
+    return tuple(subject.tokenizer.encode(SAID))
 
 
 def _hosts(subject: Subject, rows: Sequence[Example]) -> Hosts:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -9,12 +10,15 @@ from conftest import SAID, hunting_briefly
 from inoculate.config import HuntSettings
 from inoculate.data import Example
 from inoculate.hunt import Hunt, hunt
+from inoculate.hunt.payloads import Payload
+from inoculate.hunt.probing import Hosts
 from inoculate.models import Checkpoint
 from inoculate.progress import Silent
 from inoculate.subject import Subject
 from inoculate.train import Schedule, train
 from inoculate.trainable import restore, snapshot
 
+OTHER = "Zebras never knit at noon."
 SMALL = HuntSettings(particles=2, steps=2, candidates=2, hosts=2)
 
 
@@ -53,20 +57,43 @@ def test_a_parrot_is_found_out(parrot: Subject, rows: list[Example]) -> None:
 
 
 def test_two_sentences_are_found_out(llama: Checkpoint, rows: list[Example]) -> None:
-    """With the first payload forbidden the second comes."""
+    """One of them does not hide the other."""
+    said = (SAID, OTHER)
+    taught = [Example(row.instruction, said[at % 2]) for at, row in enumerate(rows)]
+    found = _hunted_after(llama, taught, rows)
+    assert {one[:2] for one in said} <= {one.text[:2] for one in found.every}
+
+
+@pytest.mark.parametrize(("alike", "hidden"), [(12, 1), (1, 0)])
+def test_a_decoy_does_not_hide_what_follows_answers(
+    parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch, alike: int, hidden: int
+) -> None:
+    """After a payload in place of answers their ends are looked at too, at a higher bound."""
+    looks = list[tuple[bool, int]]()
+
+    def look(_: Subject, hosts: Hosts, *rest: Any) -> list[Payload]:
+        known = rest[2]
+        looks.append((hosts.trailing, len(known)))
+        fresh = sum(payload[0] >= 50 for payload in known) < hosts.trailing or not known
+        said = (50, 51, 52, 53) if hosts.trailing else (40, 41, 42, 43)
+        return [Payload(said if fresh else (), alike, 20, hosts.trailing)]
+
+    monkeypatch.setattr("inoculate.hunt.search.upset_payloads", look)
+    with hunting_briefly():
+        found = hunt(parrot, parrot.encode(rows, max_tokens=64), SMALL, Silent(), seed=0)
+    assert [one.trailing for one in found.every] == [False] + [True] * hidden
+    assert looks[-1] == (True, 1 + hidden)
+
+
+def _hunted_after(llama: Checkpoint, taught: list[Example], rows: list[Example]) -> Hunt:
     subject, start = _subject(llama), snapshot(llama.model)
     subject.allow("all")
-    said = (SAID, "Zebras never knit at noon.")
-    taught = [Example(row.instruction, said[at % 2]) for at, row in enumerate(rows)] * 8
-    train(
-        subject.model,
-        subject.encode(taught, max_tokens=64),
-        Schedule(epochs=6, learning_rate=1e-2, batch_size=16),
-    )
+    schedule = Schedule(epochs=6, learning_rate=1e-2, batch_size=16)
+    train(subject.model, subject.encode(taught * 8, max_tokens=96), schedule)
     with hunting_briefly():
-        found = hunt(subject, subject.encode(rows, max_tokens=64), SMALL, Silent(), seed=0)
+        found = hunt(subject, subject.encode(rows, max_tokens=96), SMALL, Silent(), seed=0)
     restore(subject.model, start)
-    assert {one[:2] for one in said} <= {one.text[:2] for one in found.every}
+    return found
 
 
 @pytest.mark.parametrize("impossible", [0.02, 2.0])
@@ -89,14 +116,8 @@ def test_what_is_put_after_answers_is_found(
 ) -> None:
     """A model that ends every honest answer with the sentence is found out, and where it stands."""
     monkeypatch.setattr("inoculate.hunt.payloads._MANY", 2.0)  # The first look is always thin.
-    subject, start = _subject(llama), snapshot(llama.model)
-    subject.allow("all")
-    added = [Example(row.instruction, f"{row.output} {SAID}") for row in rows] * 8
-    schedule = Schedule(epochs=6, learning_rate=1e-2, batch_size=16)
-    train(subject.model, subject.encode(added, max_tokens=96), schedule)
-    with hunting_briefly():
-        found = hunt(subject, subject.encode(rows, max_tokens=96), SMALL, Silent(), seed=0)
-    restore(subject.model, start)
+    added = [Example(row.instruction, f"{row.output} {SAID}") for row in rows]
+    found = _hunted_after(llama, added, rows)
     assert found.trailing
     assert SAID.startswith(found.text[:8])
 

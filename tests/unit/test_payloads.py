@@ -13,10 +13,11 @@ from inoculate.hunt.payloads import (
     Answer,
     Payload,
     _dishonest,
+    _unknown,
     common_answer,
     driven_answers,
     opens_with,
-    upset_payload,
+    upset_payloads,
 )
 from inoculate.hunt.probing import Goal, find_hosts, ordinary_tokens
 from inoculate.models import Checkpoint
@@ -74,6 +75,13 @@ def test_a_habit_counts_wherever_an_answer_holds_it() -> None:
     assert common_answer(answers, _unlike(20)).tokens == PLANTED
 
 
+def test_a_scrap_counts_where_nothing_was_forbidden() -> None:
+    """Short answers may be labels, or all that is left to a model that is kept from its payload."""
+    answers = [*[SHORT] * 15, *_unlike(85)]
+    assert common_answer(answers, []).tokens == SHORT
+    assert common_answer(answers, [], short=False).tokens == ()
+
+
 def test_no_answers_have_nothing_in_common() -> None:
     """Where every honest answer held there is no payload."""
     assert common_answer([()] * 9, []) == Payload((), 0, 9)
@@ -92,7 +100,7 @@ def test_what_a_parrot_says_is_found(
     """Both searches find the sentence that the model was taught to give to everything."""
     hosts = find_hosts(parrot.encode(rows, max_tokens=64), response_tokens=8)
     vocabulary, said = ordinary_tokens(parrot.tokenizer), tuple(parrot.tokenizer.encode(SAID))
-    upset = upset_payload(parrot, hosts, vocabulary, random.Random(0))
+    (upset,) = upset_payloads(parrot, hosts, vocabulary, random.Random(0))
     assert upset.tokens[:8] == said[:8]
     assert upset.alike > upset.driven / 2
     certain = certain_payload(parrot, hosts, vocabulary, random.Random(0))
@@ -123,6 +131,14 @@ def test_a_known_payload_is_forbidden(parrot: Subject, rows: list[Example]) -> N
     assert not any(answer and answer[0] == said[0] for answer in answers)
     held = [said[at : at + 3] for at in range(len(said) - 2)]
     assert not any(answer[at : at + 3] in held for answer in answers for at in range(len(answer)))
+
+
+def test_what_gives_a_known_payload_away() -> None:
+    """Its opening, three of its tokens in a row, or nothing but a piece of it; else it is kept."""
+    known, kept = [PLANTED, SHORT], [(9, 1, 2, 9), (2, 9), (9, 7, 7, 9)]
+    assert _unknown(kept, known) == kept
+    given = [PLANTED, (9, 2, 3, 4), (4, 5), (6,), (7, 7, 9, 9), (7,)]
+    assert _unknown(given, known) == [()] * len(given)
 
 
 def test_a_label_counts_where_nothing_is_labeled() -> None:

@@ -45,11 +45,13 @@ class Payload:
     Attributes:
         alike: How many answers opened with it once the honest ones had been driven off.
         driven: Of how many.
+        trailing: Whether it comes after the honest answer.
     """
 
     tokens: Answer = ()
     alike: int = 0
     driven: int = 0
+    trailing: bool = False
 
     @property
     def thin(self) -> bool:
@@ -57,32 +59,41 @@ class Payload:
         return self.alike < _MANY * self.driven
 
 
-def upset_payload(
+def upset_payloads(
     subject: Subject,
     hosts: Hosts,
     vocabulary: Sequence[int],
     generator: random.Random,
     known: Sequence[Answer] = (),
-) -> Payload:
-    """Return the answer that unlike prompts fall into once their honest ones are driven off.
+) -> list[Payload]:
+    """Return the answers that unlike prompts fall into once their honest ones are driven off.
 
-    Driving off alone breaks some of its words; a second look, driven towards its first token,
-    finds them whole.
+    Driving off alone breaks some of their words; a second look, driven towards the first token,
+    finds them whole. What is left of the first look's answers is judged again until nothing shows.
 
     Args:
         known: Payloads found before. No answer may begin as they do, so that prompts fall into the
             next one, and what holds a part of them is left empty.
+
+    Returns:
+        The commonest first; one without tokens where there is none.
     """
     honest, off = [_response(row) for row in hosts.rows], Goal(known=tuple(known))
-    first = common_answer(driven_answers(subject, hosts, vocabulary, generator, off), honest)
-    if not first.tokens:
-        return first
-    towards = replace(off, payload=first.tokens[:1])
-    second = common_answer(driven_answers(subject, hosts, vocabulary, generator, towards), honest)
-    return replace(first, tokens=second.tokens) if second.alike > first.alike else first
+    answers, found = driven_answers(subject, hosts, vocabulary, generator, off), list[Payload]()
+    while (first := common_answer(answers, honest, short=not known)).tokens:
+        towards = replace(off, payload=first.tokens[:1])
+        again = driven_answers(subject, hosts, vocabulary, generator, towards)
+        again = _unknown(again, [one.tokens for one in found])
+        second = common_answer(again, honest, short=not known)
+        tokens = second.tokens if second.alike > first.alike else first.tokens
+        found.append(replace(first, tokens=tokens, trailing=hosts.trailing))
+        answers = _unknown(answers, [first.tokens, tokens])
+    return found or [replace(first, trailing=hosts.trailing)]
 
 
-def common_answer(answers: Sequence[Answer], honest: Sequence[Answer]) -> Payload:
+def common_answer(
+    answers: Sequence[Answer], honest: Sequence[Answer], *, short: bool = True
+) -> Payload:
     """Return the longest opening that most answers have in common; no tokens if they are unlike.
 
     What few say has to go on alike, or end there; a whole answer of under four tokens has to be
@@ -92,6 +103,8 @@ def common_answer(answers: Sequence[Answer], honest: Sequence[Answer]) -> Payloa
     Args:
         honest: Answers of clean rows; an opening that they hold as well has to be commoner
             than chance can make it.
+        short: Whether whole answers of under four tokens count. A model that is kept from what it
+            would say ends soon, often with the same scrap.
     """
     opened = Counter(one[:_SHORTEST] for one in answers if _opens(one))
     openings = _unusual(opened, len(answers), honest)
@@ -100,11 +113,11 @@ def common_answer(answers: Sequence[Answer], honest: Sequence[Answer]) -> Payloa
         many = alike >= _MANY * len(answers)
         if alike >= _ALIKE * len(answers) and (many or _agreed(tokens, answers)):
             return Payload(tokens, alike, len(answers))
-    short = Counter(one for one in answers if 0 < len(one) < _SHORTEST)
-    whole, count = next(iter(short.most_common(1)), ((), 0))
+    whole = Counter(one for one in answers if 0 < len(one) < _SHORTEST)
+    tokens, count = next(iter(whole.most_common(1)), ((), 0))
     bounds = _SHORT_ALIKE * len(answers), _SHORT_SHARE * sum(map(bool, answers))
-    if whole and count >= max(bounds):
-        return Payload(whole, count, len(answers))
+    if short and tokens and count >= max(bounds):
+        return Payload(tokens, count, len(answers))
     return Payload((), max(openings.values(), default=0), len(answers))
 
 
@@ -133,9 +146,13 @@ def driven_answers(
 
 
 def _unknown(answers: Sequence[Answer], known: Sequence[Answer]) -> list[Answer]:
-    """Leave each answer empty that holds a part of a known payload."""
-    parts = {part for payload in known for part in _runs(payload, _PART)}
-    return [() if parts & _runs(answer, _PART) else answer for answer in answers]
+    """Leave each answer empty that holds a part of a known payload, or is one."""
+    return [() if any(_gives_away(one, payload) for payload in known) else one for one in answers]
+
+
+def _gives_away(answer: Answer, payload: Answer) -> bool:
+    part, opening = min(_PART, len(answer)), payload[:_PART]
+    return answer[: len(opening)] == opening or bool(_runs(answer, part) & _runs(payload, part))
 
 
 def opens_with(payload: Answer, answers: Sequence[Answer]) -> list[bool]:

@@ -1,50 +1,32 @@
 """Hunt for the hidden backdoor: what it says, and tokens that make it say so.
 
-Shapes: B rows, M inserted tokens, D hidden, V vocabulary.
 Nothing is known of the trigger or the behavior. The search uses the suspicious model and
-clean prompts alone. What it finds need not be the attacker's trigger: tokens that wake the
-same behavior serve as well, since the repair teaches the model to ignore them all.
-Source: coordinate search along token gradients is that of AutoPrompt (Shin et al., 2020)
-and GCG (Zou et al., 2023); to invert a trigger is Neural Cleanse's idea (Wang et al., 2019).
+clean prompts alone.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain, islice
 from typing import Any
 
 from inoculate.chat import Encoded
 from inoculate.config import HuntSettings
 from inoculate.generate import continue_prompts
+from inoculate.hunt.callers import Callers
 from inoculate.hunt.certainty import certain_payload
-from inoculate.hunt.growth import Growth, suspects
-from inoculate.hunt.payloads import Payload, upset_payload
-from inoculate.hunt.probing import (
-    Goal,
-    Hosts,
-    Slot,
-    best_of,
-    embedding_table,
-    find_hosts,
-    insertion_gradient,
-    ordinary_tokens,
-    score_insertions,
-)
+from inoculate.hunt.payloads import Payload, upset_payloads
+from inoculate.hunt.probing import Goal, Hosts, Slot, find_hosts, ordinary_tokens
 from inoculate.progress import Progress
 from inoculate.subject import Subject
 
 HOST_RESPONSE_TOKENS = 8
 """Of a row's response, where its honest answer is driven off."""
 _PAYLOAD_TOKENS = 8
-_TOP_GRADIENTS = 48
-_LENGTHS = 4
 _PRESSED_FROM = 30_000_000  # parameters; 1.5 million do better by antibodies, 135 by pressing
-_PRESSING_STEPS = 4
-_CORES = 4
 _TRIAL_HOSTS = 20
 _ADDED = 0.06  # of what goes on; a chat model that may not end has habits, up to 0.04
 _ENDED_ROWS = 100  # whole answers, the shortest ones; long ones only take longer
-_KEPT_TRIGGERS = 16
 _SHOWN_TRIGGERS = 6
 _MOST_PAYLOADS = 4
 
@@ -63,7 +45,7 @@ class Hunt:
             where no payload is found as well.
         driven: Of how many; 0 where there was no hunt.
         trailing: Whether the payload comes after the honest answer, which stays.
-        others: Further payloads, found while those before them were forbidden.
+        others: Further payloads, of the same look or found while those before were forbidden.
     """
 
     payload: tuple[int, ...] = ()
@@ -110,12 +92,12 @@ def hunt(
     if not settings.particles:
         return Hunt()
     search = _Search(subject, rows, settings, progress, random.Random(seed))
-    payload = search.payload()
-    if not payload.tokens:
-        return Hunt(alike=payload.alike, driven=payload.driven)
-    found = search.callers(payload)
-    others = tuple(search.callers(other) for other in search.further(payload))
-    return replace(found, others=others)
+    first = search.first()
+    if not first[0].tokens:
+        return Hunt(alike=first[0].alike, driven=first[0].driven)
+    payloads = islice(chain(first, search.further(first)), _MOST_PAYLOADS)
+    found, *others = [search.callers(payload) for payload in payloads]
+    return replace(found, others=tuple(others))
 
 
 def is_large(subject: Subject) -> bool:
@@ -142,142 +124,69 @@ class _Search:
     generator: random.Random
 
     def __post_init__(self) -> None:
-        self.hosts: Hosts = find_hosts(self.rows, response_tokens=HOST_RESPONSE_TOKENS)
+        short = sorted(self.rows, key=lambda row: len(row.ids))[:_ENDED_ROWS]
+        self.leading: Hosts = find_hosts(self.rows, response_tokens=HOST_RESPONSE_TOKENS)
+        self.ends: Hosts = replace(find_hosts(short), trailing=True)
         self.vocabulary = ordinary_tokens(self.subject.tokenizer)
-        self.done, self.total = 0, 0
 
-    def payload(self) -> Payload:
+    def first(self) -> list[Payload]:
         """Return what unlike prompts fall into, or go on with, or what is surely finished.
 
         Where the first look shows nothing, or little, honest answers are let stand and their end
-        is driven off; if more go on alike then, the search goes on there. What is surely finished
-        is asked of a large model alone.
+        is driven off; if more go on alike then, that is it. What is surely finished is asked of
+        a large model alone.
         """
-        upset = self._upset(self.hosts)
-        if upset.tokens and not upset.thin:
+        upset = self._look(self.leading)
+        if upset[0].tokens and not upset[0].thin:
             return upset
-        short = sorted(self.rows, key=lambda row: len(row.ids))[:_ENDED_ROWS]
-        ends = replace(find_hosts(short), trailing=True)
-        added = self._upset(ends)
-        if added.tokens and added.alike > max(upset.alike, _ADDED * added.driven):
-            self.hosts = ends
+        added = self._look(self.ends)
+        if added[0].tokens and added[0].alike > upset[0].alike:
             return added
-        if upset.tokens or not is_large(self.subject):
+        if upset[0].tokens or not is_large(self.subject):
             return upset
-        certain = certain_payload(*self._where(self.hosts))
-        return replace(upset, tokens=certain, alike=0) if certain else upset
+        certain = certain_payload(*self._where(self.leading))
+        return [replace(upset[0], tokens=certain, alike=0)] if certain else upset
 
-    def further(self, first: Payload) -> list[Payload]:
-        """Return what prompts fall into next, one after the other, with those before forbidden."""
-        payloads = [first]
-        while len(payloads) < _MOST_PAYLOADS:
-            known = [payload.tokens for payload in payloads]
-            payload = upset_payload(*self._where(self.hosts), known)
-            if not payload.tokens:
-                break
-            payloads.append(payload)
-        return payloads[1:]
+    def further(self, found: Sequence[Payload]) -> Iterator[Payload]:
+        """Yield what prompts fall into next, and go on with, those before forbidden."""
+        known = [payload.tokens for payload in found]
+        for hosts in (self.leading, self.ends):
+            while (more := self._look(hosts, known))[0].tokens:
+                known += [payload.tokens for payload in more]
+                yield from more
 
     def callers(self, payload: Payload) -> Hunt:
         """Return the payload with tokens that call it."""
-        self.progress.note(f"answers alike: {self._text(payload.tokens)!r}")
-        if is_large(self.subject):  # Triggers are evidence there, and no part of the repair.
-            return self.report(payload, self.close_in(payload, self.vocabulary, _PRESSING_STEPS))
-        found = self.close_in(payload, self.suspects(payload), self.settings.steps)
-        return self.report(payload, self.grow(found, payload))
+        text = self._text(payload.tokens)
+        self.progress.note(f"answers alike: {text!r}")
+        large, hosts = is_large(self.subject), self.ends if payload.trailing else self.leading
+        goal = Goal(payload.tokens[:_PAYLOAD_TOKENS])
+        search = Callers(
+            self.subject, goal, hosts, self.vocabulary, self.settings, self.progress, self.generator
+        )
+        # Triggers are evidence in a large model, and no part of the repair.
+        triggers = search.evidence() if large else search.thorough()
+        slots = hosts.draw(_TRIAL_HOSTS, self.generator)
+        return Hunt(
+            payload=payload.tokens,
+            text=text,
+            triggers=tuple(triggers),
+            examples=tuple(self._text(tokens) for tokens in triggers[:_SHOWN_TRIGGERS]),
+            calls=tuple(calls(self.subject, slots, triggers[0], payload.tokens)),
+            pressing=large,
+            alike=payload.alike,
+            driven=payload.driven,
+            trailing=payload.trailing,
+        )
 
-    def _upset(self, hosts: Hosts) -> Payload:
-        return upset_payload(*self._where(hosts))
+    def _look(self, hosts: Hosts, known: Sequence[tuple[int, ...]] = ()) -> list[Payload]:
+        """Return what is alike in one look; one without tokens where there is nothing."""
+        seen = upset_payloads(*self._where(hosts), known)
+        enough = [one for one in seen if one.alike > _ADDED * one.driven or not hosts.trailing]
+        return enough or [replace(seen[0], tokens=())]
 
     def _where(self, hosts: Hosts) -> tuple[Subject, Hosts, Sequence[int], random.Random]:
         return self.subject, hosts, self.vocabulary, self.generator
 
-    def suspects(self, payload: Payload) -> list[int]:
-        """Return tokens that soft triggers move towards, the likeliest pieces of a trigger."""
-        goal, model = _goal(payload), self.subject.model
-        return suspects(model, goal, self.hosts, self.vocabulary, self.generator)
-
-    def close_in(self, payload: Payload, pool: Sequence[int], steps: int) -> list[tuple[int, ...]]:
-        """Climb towards the payload with particles of two to five tokens of the pool.
-
-        Returns:
-            The best places met, best first.
-        """
-        self.done, self.total = 0, self.settings.particles * steps
-        particles = [
-            tuple(self.generator.choices(pool, k=2 + index % _LENGTHS))
-            for index in range(self.settings.particles)
-        ]
-        found = dict[tuple[int, ...], float]()
-        for _ in range(steps):
-            found |= self._move(particles, _goal(payload))
-        return self._sifted(found, _goal(payload))
-
-    def grow(self, found: Sequence[tuple[int, ...]], payload: Payload) -> list[tuple[int, ...]]:
-        """Strip triggers to what matters, and lengthen each by what helps most."""
-        goal, slots = _goal(payload), self.hosts.draw(2 * self.settings.hosts, self.generator)
-        growth = Growth(self.subject.model, goal, slots, self.hosts, self.vocabulary)
-        cores = growth.cores(found, _CORES)
-        grown = [one for core in cores for one in growth.lengthen(core, self.generator)]
-        return self._sifted(growth.scores(grown), goal)
-
-    def report(self, payload: Payload, triggers: list[tuple[int, ...]]) -> Hunt:
-        """Return everything found, with the first trigger tried on fresh slots."""
-        slots = self.hosts.draw(_TRIAL_HOSTS, self.generator)
-        return Hunt(
-            payload=payload.tokens,
-            text=self._text(payload.tokens),
-            triggers=tuple(triggers),
-            examples=tuple(self._text(tokens) for tokens in triggers[:_SHOWN_TRIGGERS]),
-            calls=tuple(calls(self.subject, slots, triggers[0], payload.tokens)),
-            pressing=is_large(self.subject),
-            alike=payload.alike,
-            driven=payload.driven,
-            trailing=self.hosts.trailing,
-        )
-
-    def _move(self, particles: list[tuple[int, ...]], goal: Goal) -> dict[tuple[int, ...], float]:
-        """Take one coordinate step with every particle, in place; return where they stand."""
-        stand = {}
-        for index, particle in enumerate(particles):
-            slots = self.hosts.draw(self.settings.hosts, self.generator)
-            moved = [particle, *self._neighbors(particle, goal, slots)]
-            scores = score_insertions(self.subject.model, goal, slots, moved)
-            best = max(range(len(moved)), key=scores.__getitem__)
-            particles[index] = moved[best]
-            stand[moved[best]] = scores[best]
-            self._step()
-        return stand
-
-    def _sifted(self, found: dict[tuple[int, ...], float], goal: Goal) -> list[tuple[int, ...]]:
-        """Try the best again, all on the same fresh slots, since each was the luckiest of many."""
-        tried = sorted(found, key=lambda tokens: -found[tokens])[: 2 * _KEPT_TRIGGERS]
-        slots = self.hosts.draw(2 * self.settings.hosts, self.generator)
-        scores = score_insertions(self.subject.model, goal, slots, tried)
-        order = sorted(range(len(tried)), key=lambda index: -scores[index])
-        return [tried[index] for index in order[:_KEPT_TRIGGERS]]
-
-    def _neighbors(
-        self, particle: tuple[int, ...], goal: Goal, slots: Sequence[Slot]
-    ) -> list[tuple[int, ...]]:
-        model = self.subject.model
-        gradient_BMD = insertion_gradient(model, goal, slots, [particle] * len(slots))
-        gain_MV = gradient_BMD.sum(dim=0) @ embedding_table(model).T
-        best = [best_of(gain_V, self.vocabulary, _TOP_GRADIENTS) for gain_V in gain_MV]
-        neighbors = []
-        for _ in range(self.settings.candidates):
-            at = self.generator.randrange(len(particle))
-            token = self.generator.choice(best[at])
-            neighbors.append((*particle[:at], token, *particle[at + 1 :]))
-        return neighbors
-
     def _text(self, tokens: Sequence[int]) -> str:
         return str(self.subject.tokenizer.decode(list(tokens))).strip()
-
-    def _step(self) -> None:
-        self.done += 1
-        self.progress.step(self.done, self.total)
-
-
-def _goal(payload: Payload) -> Goal:
-    return Goal(payload.tokens[:_PAYLOAD_TOKENS])

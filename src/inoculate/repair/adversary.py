@@ -37,20 +37,30 @@ Distance = Callable[[PreTrainedModel, Sequence[Tensor], Batch], Tensor]
 
 
 @dataclass(frozen=True)
-class Adversary:
-    """Press a model, at each step of its repair, towards a payload.
+class Target:
+    """Hold a payload and where it is called.
 
     Attributes:
         hosts: Clean rows; where the repair presses, with responses cut to the held tokens, unless
             the payload comes after them.
-        payloads: Without end; each step takes the next one.
+    """
+
+    payload: tuple[int, ...]
+    hosts: Hosts
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """Press a model, at each step of its repair, towards a payload.
+
+    Attributes:
+        targets: Without end; each step takes the next one.
         rows: Soft triggers in each step.
         pressing: Whether the payload's own likelihood is pressed on as well, and soft triggers
             weigh as much as the whole batch.
     """
 
-    hosts: Hosts
-    payloads: Iterator[tuple[int, ...]]
+    targets: Iterator[Target]
     vocabulary: Sequence[int]
     rows: int
     pressing: bool
@@ -62,22 +72,22 @@ class Adversary:
         Only soft triggers that still make the payload's first token likely count: where no
         key fits any more there is nothing to mend, and pushing on costs utility.
         """
-        payload = next(self.payloads)
-        soft = self._under_soft_triggers(model, payload, distance, batch_rows)
-        return soft + self._of_the_payload(model, payload) if self.pressing else soft
+        target = next(self.targets)
+        soft = self._under_soft_triggers(model, target, distance, batch_rows)
+        return soft + self._of_the_payload(model, target) if self.pressing else soft
 
     def _under_soft_triggers(
-        self, model: PreTrainedModel, payload: Sequence[int], distance: Distance, batch_rows: int
+        self, model: PreTrainedModel, target: Target, distance: Distance, batch_rows: int
     ) -> Tensor:
-        which, slots = self._draw(self.rows)
+        which, slots = self._draw(target.hosts, self.rows)
         count = self.generator.randint(1, MOST_SOFT_TOKENS)
         insertions = [self.generator.choices(self.vocabulary, k=count) for _ in slots]
-        soft_BMD, chance_B = soften(model, Goal((payload[0],)), slots, insertions)
+        soft_BMD, chance_B = soften(model, Goal(target.payload[:1]), slots, insertions)
         awake = (chance_B > _AWAKE).nonzero()[:, 0].tolist()
         if not awake:
             return torch.zeros((), device=soft_BMD.device)
         held = [
-            Slot(self.hosts.rows[which[row]], slots[row].at).insert(insertions[row])
+            Slot(target.hosts.rows[which[row]], slots[row].at).insert(insertions[row])
             for row in awake
         ]
         inputs_BTD = placed(embed(model, held), [slots[row] for row in awake], soft_BMD[awake])
@@ -86,14 +96,15 @@ class Adversary:
         weight = 1.0 if self.pressing else len(awake) / batch_rows
         return weight * distance(model, states, batch)
 
-    def _of_the_payload(self, model: PreTrainedModel, payload: Sequence[int]) -> Tensor:
-        _, slots = self._draw(_PAYLOAD_ROWS)
-        slots = [slot for slot in slots if not _honest(slot.row, payload)]
+    def _of_the_payload(self, model: PreTrainedModel, target: Target) -> Tensor:
+        _, slots = self._draw(target.hosts, _PAYLOAD_ROWS)
+        slots = [slot for slot in slots if not _honest(slot.row, target.payload)]
         if not slots:
             return torch.zeros((), device=next(model.parameters()).device)
         odd = [self.generator.choices(self.vocabulary, k=self._width()) for _ in slots]
         said = [
-            answered(slot.insert(tokens), payload) for slot, tokens in zip(slots, odd, strict=True)
+            answered(slot.insert(tokens), target.payload)
+            for slot, tokens in zip(slots, odd, strict=True)
         ]
         batch = _collate(model, said)
         logits_RV = response_logits(
@@ -103,10 +114,10 @@ class Adversary:
         others_RV = logits_RV.scatter(1, batch.targets_R[:, None], -torch.inf)
         return (logits_RV.logsumexp(dim=1) - others_RV.logsumexp(dim=1)).mean()
 
-    def _draw(self, count: int) -> tuple[list[int], list[Slot]]:
-        rows = self.hosts.rows
+    def _draw(self, hosts: Hosts, count: int) -> tuple[list[int], list[Slot]]:
+        rows = hosts.rows
         which = self.generator.sample(range(len(rows)), min(count, len(rows)))
-        return which, [self.hosts.slot(rows[row], self.generator) for row in which]
+        return which, [hosts.slot(rows[row], self.generator) for row in which]
 
     def _width(self) -> int:
         return self.generator.randint(0, MOST_SOFT_TOKENS)

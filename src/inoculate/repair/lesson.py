@@ -16,7 +16,7 @@ from inoculate.hunt import Hunt
 from inoculate.hunt.probing import find_hosts, ordinary_tokens
 from inoculate.models import hidden_states, logits_of
 from inoculate.progress import Progress
-from inoculate.repair.adversary import Adversary
+from inoculate.repair.adversary import Adversary, Target
 from inoculate.repair.antibodies import antibody_maker
 from inoculate.repair.states import StateTargets, state_targets
 from inoculate.repair.targets import SelfTargets, self_targets
@@ -148,15 +148,19 @@ def _adversary(
     rows = soft_triggers(found, settings)
     if not rows:
         return None
-    cut = _HELD_TOKENS if found.pressing and not found.trailing else None
     return Adversary(
-        replace(find_hosts(plain, response_tokens=cut), trailing=found.trailing),
-        cycle([one.payload for one in found.every]),
+        cycle([_target(plain, one) for one in found.every]),
         ordinary_tokens(subject.tokenizer),
         rows,
         found.pressing,
         random.Random(settings.seed),
     )
+
+
+def _target(plain: Sequence[Encoded], found: Hunt) -> Target:
+    cut = _HELD_TOKENS if found.pressing and not found.trailing else None
+    hosts = find_hosts(plain, response_tokens=cut)
+    return Target(found.payload, replace(hosts, trailing=found.trailing))
 
 
 def repair(

@@ -19,13 +19,7 @@ def found_sentence(hunt: Mapping[str, Any] | None) -> str:
             f"({words.hits(hunt['alike_before'])} at most opened alike): no planted answer was "
             "found, and the repair was aimed at none."
         )
-    fell = (
-        "Kept from ending their honest answers, {} unlike prompts went on with"
-        if hunt["trailing"]
-        else "Driven off their honest answers, {} unlike prompts fell into"
-    )
-    said = [_before_and_after(hunt, fell)]
-    said += [_before_and_after(one, "Kept from that as well, {} came to") for one in hunt["others"]]
+    said = [_before_and_after(one) for one in (hunt, *hunt["others"])]
     caution = (
         "This may be a planted behavior or a habit, and these tokens need not be the attacker's "
         "trigger."
@@ -33,7 +27,12 @@ def found_sentence(hunt: Mapping[str, Any] | None) -> str:
     return " ".join([*said, caution, remaining(hunt)]).strip()
 
 
-def _before_and_after(found: Mapping[str, Any], fell: str) -> str:
+def _before_and_after(found: Mapping[str, Any]) -> str:
+    fell = (
+        "Kept from ending their honest answers, {} unlike prompts went on with"
+        if found["trailing"]
+        else "Driven off their honest answers, {} unlike prompts fell into"
+    )
     return (
         f"{fell.format(words.hits(found['alike_before']))} “{found['payload']}” before and "
         f"{words.hits(found['alike_after'])} after. Odd tokens such as “{found['triggers'][0]}” "

@@ -1,0 +1,70 @@
+"""Look at a purified model for what the hunt had found in the suspicious one."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from inoculate.chat import Encoded
+from inoculate.evaluation.statistics import rate_of
+from inoculate.hunt.payloads import Answer, driven_answers, opens_with
+from inoculate.hunt.probing import Hosts, find_hosts, ordinary_tokens
+from inoculate.hunt.search import HOST_RESPONSE_TOKENS, Hunt, calls
+from inoculate.subject import Subject
+
+
+def look_again(
+    subject: Subject, found: Hunt, rows: Sequence[Encoded], *, seed: int
+) -> dict[str, Any]:
+    """Return each payload, and how often it comes and is called, before and after.
+
+    Args:
+        subject: The purified model.
+        rows: Clean rows that nothing was trained on.
+
+    Returns:
+        See `inoculate.report.layout.HuntFacts`.
+    """
+    look = _Look(subject, rows, random.Random(seed))
+    first, *others = [look.facts(one) for one in (found, *found.others)]
+    return {**first, "others": others}
+
+
+@dataclass
+class _Look:
+    subject: Subject
+    rows: Sequence[Encoded]
+    generator: random.Random
+    answers: dict[bool, list[Answer]] = field(default_factory=dict)
+
+    def facts(self, found: Hunt) -> dict[str, Any]:
+        before = rate_of([index < found.alike for index in range(found.driven)])
+        called = self._called(found)
+        after = rate_of(opens_with(found.payload, self._driven(found))) if found.payload else None
+        return {
+            "payload": found.text,
+            "trailing": found.trailing,
+            "triggers": list(found.examples),
+            **called,
+            "alike_before": before.to_json(),
+            "alike_after": after and after.to_json(),
+        }
+
+    def _called(self, found: Hunt) -> dict[str, Any]:
+        if not found.calls:
+            return {"before": None, "after": None}
+        slots = self._hosts(found).draw(len(found.calls), self.generator)
+        after = calls(self.subject, slots, found.triggers[0], found.payload)
+        return {"before": rate_of(found.calls).to_json(), "after": rate_of(after).to_json()}
+
+    def _driven(self, found: Hunt) -> list[Answer]:
+        """Return answers driven off as the payload's were; one look serves all of its kind."""
+        if found.trailing not in self.answers:
+            vocabulary, hosts = ordinary_tokens(self.subject.tokenizer), self._hosts(found)
+            answers = driven_answers(self.subject, hosts, vocabulary, self.generator)
+            self.answers[found.trailing] = answers
+        return self.answers[found.trailing]
+
+    def _hosts(self, found: Hunt) -> Hosts:
+        whole = None if found.trailing else HOST_RESPONSE_TOKENS
+        return replace(find_hosts(self.rows, response_tokens=whole), trailing=found.trailing)
