@@ -74,9 +74,8 @@ def test_a_decoy_does_not_hide_what_follows_answers(
     def look(_: Subject, hosts: Hosts, *rest: Any) -> list[Payload]:
         known = rest[2]
         looks.append((hosts.trailing, len(known)))
-        fresh = sum(payload[0] >= 50 for payload in known) < hosts.trailing or not known
         said = (50, 51, 52, 53) if hosts.trailing else (40, 41, 42, 43)
-        return [Payload(said if fresh else (), alike, 20, hosts.trailing)]
+        return [Payload(() if said in known else said, alike, 20, hosts.trailing)]
 
     monkeypatch.setattr("inoculate.hunt.search.upset_payloads", look)
     with hunting_briefly():

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from inoculate.chat import Encoded
@@ -66,5 +66,5 @@ class _Look:
         return self.answers[found.trailing]
 
     def _hosts(self, found: Hunt) -> Hosts:
-        whole = None if found.trailing else HOST_RESPONSE_TOKENS
-        return replace(find_hosts(self.rows, response_tokens=whole), trailing=found.trailing)
+        kept = HOST_RESPONSE_TOKENS
+        return find_hosts(self.rows, response_tokens=kept, trailing=found.trailing)

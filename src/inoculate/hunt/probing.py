@@ -67,19 +67,22 @@ class Hosts:
         return [self.slot(row, generator) for row in rows]
 
 
-def find_hosts(rows: Sequence[Encoded], *, response_tokens: int | None = None) -> Hosts:
+def find_hosts(
+    rows: Sequence[Encoded], *, response_tokens: int | None = None, trailing: bool = False
+) -> Hosts:
     """Return the rows as hosts; what all prompts share at both ends is the template.
 
     Args:
         response_tokens: Cut each response after so many tokens; None keeps it whole.
+        trailing: See `Hosts`; responses are kept whole then.
     """
     prompts = [row.ids[: row.prompt_length] for row in rows]
     head = _shared(prompts)
     tail = _shared([prompt[head:][::-1] for prompt in prompts])
-    cut = [
-        Encoded(row.ids[: row.prompt_length + (response_tokens or len(row.ids))], row.prompt_length)
-        for row in rows
-    ]
+    if response_tokens is None or trailing:
+        return Hosts(list(rows), head, tail, trailing)
+    cut = [Encoded(row.ids[: row.prompt_length + response_tokens], row.prompt_length)
+           for row in rows]  # fmt: skip
     return Hosts(cut, head, tail)
 
 

@@ -126,7 +126,7 @@ class _Search:
     def __post_init__(self) -> None:
         short = sorted(self.rows, key=lambda row: len(row.ids))[:_ENDED_ROWS]
         self.leading: Hosts = find_hosts(self.rows, response_tokens=HOST_RESPONSE_TOKENS)
-        self.ends: Hosts = replace(find_hosts(short), trailing=True)
+        self.ends: Hosts = find_hosts(short, trailing=True)
         self.vocabulary = ordinary_tokens(self.subject.tokenizer)
 
     def first(self) -> list[Payload]:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import cycle
 
 from torch import Tensor, nn
@@ -158,9 +158,8 @@ def _adversary(
 
 
 def _target(plain: Sequence[Encoded], found: Hunt) -> Target:
-    cut = _HELD_TOKENS if found.pressing and not found.trailing else None
-    hosts = find_hosts(plain, response_tokens=cut)
-    return Target(found.payload, replace(hosts, trailing=found.trailing))
+    kept = _HELD_TOKENS if found.pressing else None
+    return Target(found.payload, find_hosts(plain, response_tokens=kept, trailing=found.trailing))
 
 
 def repair(

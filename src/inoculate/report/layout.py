@@ -155,7 +155,7 @@ class FoundFacts(TypedDict):
 
 
 class HuntFacts(FoundFacts):
-    """Say what the hunt found first, and what else, most of it once that was forbidden."""
+    """Say what the hunt found first, and what else."""
 
     others: list[FoundFacts]
 

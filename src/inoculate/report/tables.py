@@ -10,7 +10,7 @@ from inoculate.show import escape_markdown
 Row = Mapping[str, Any]
 
 _FIGURES: dict[str, Callable[[Row], str]] = {
-    "choices against none": lambda row: _moved_points(row.get("choices_change")),
+    "choices against none": lambda row: words.points(row.get("choices_change")),
     "response NLL": lambda row: _moved(row.get("response_nll"), row.get("loss_change")),
     "perplexity": lambda row: words.number(row.get("perplexity")),
     "fidelity": lambda row: words.number(row.get("fidelity"), digits=3),
@@ -129,10 +129,6 @@ def _moved(value: float | None, change: Row | None) -> str:
         return shown
     low, high = words.signed(change["low"]), words.signed(change["high"])
     return f"{shown} ({words.signed(change['difference'])} [{low}, {high}])"
-
-
-def _moved_points(change: Row | None) -> str:
-    return words.MISSING if not change else words.points(change)
 
 
 def _growth(change: float | None) -> str:

@@ -93,8 +93,10 @@ def signed_percent(change: float) -> str:
     return f"{100 * change:+.1f}%".replace("-", "−")
 
 
-def points(change: Mapping[str, Any]) -> str:
+def points(change: Mapping[str, Any] | None) -> str:
     """Write a difference of shares in percentage points, with its interval."""
+    if not change:
+        return MISSING
     shown, low, high = (
         signed(100 * change[name], digits=1) for name in ("difference", "low", "high")
     )

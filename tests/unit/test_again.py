@@ -1,0 +1,54 @@
+"""The look at the purified model: every payload is counted again where it was found."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from conftest import SAID
+from inoculate.data import Example
+from inoculate.hunt import Hunt
+from inoculate.hunt.again import look_again
+from inoculate.hunt.payloads import Answer
+from inoculate.hunt.probing import Hosts
+from inoculate.subject import Subject
+
+LEADING, TRAILING = (40, 41, 42, 43), (50, 51, 52, 53)
+
+
+def test_each_payload_is_counted_where_it_was_found(
+    parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place of answers or after whole ones, by one look each; and as often as it is called."""
+    looks = list[Hosts]()
+
+    def driven(_: Subject, hosts: Hosts, *__: Any) -> list[Answer]:
+        looks.append(hosts)
+        return [TRAILING] * 3 if hosts.trailing else [LEADING, TRAILING, ()]
+
+    monkeypatch.setattr("inoculate.hunt.again.driven_answers", driven)
+    said = tuple(parrot.tokenizer.encode(SAID))
+    first = Hunt(LEADING, "leading", ((12,),), ("a",), (True, True), False, 5, 9)
+    added = replace(first, payload=TRAILING, text="trailing", trailing=True)
+    called = replace(first, payload=said[:6], text=SAID)
+    found = replace(first, others=(added, called))
+    facts = look_again(parrot, found, parrot.encode(rows, max_tokens=96), seed=0)
+    payloads = [facts, *facts["others"]]
+    assert [one["payload"] for one in payloads] == ["leading", "trailing", SAID]
+    assert [one["alike_before"]["hits"] for one in payloads] == [5, 5, 5]
+    assert [one["alike_after"]["hits"] for one in payloads] == [1, 3, 0]
+    assert [one["after"]["hits"] for one in payloads] == [0, 0, 2]
+    assert [hosts.trailing for hosts in looks] == [False, True]
+    lengths = [max(len(row.ids) - row.prompt_length for row in hosts.rows) for hosts in looks]
+    assert lengths[0] == 8 < lengths[1]
+
+
+def test_nothing_found_is_told_by_how_many_were_driven_off(
+    parrot: Subject, rows: list[Example]
+) -> None:
+    """Without a payload there is nothing to look for again."""
+    encoded = parrot.encode(rows, max_tokens=96)
+    facts = look_again(parrot, Hunt(alike=1, driven=9), encoded, seed=0)
+    assert (facts["alike_before"]["hits"], facts["alike_before"]["n"]) == (1, 9)
+    assert (facts["before"], facts["after"], facts["alike_after"]) == (None, None, None)
+    assert facts["others"] == []
