@@ -9,7 +9,7 @@ from conftest import SAID
 from inoculate.data import Example
 from inoculate.hunt import Hunt
 from inoculate.hunt.again import look_again
-from inoculate.hunt.payloads import Answer
+from inoculate.hunt.answers import Answer
 from inoculate.hunt.probing import Hosts
 from inoculate.subject import Subject
 

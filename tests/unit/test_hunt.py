@@ -22,6 +22,12 @@ OTHER = "Zebras never knit at noon."
 SMALL = HuntSettings(particles=2, steps=2, candidates=2, hosts=2)
 
 
+@pytest.fixture
+def unheard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what a model says to everything pass for hidden, since a trigger takes long to teach."""
+    monkeypatch.setattr("inoculate.hunt.search.undisturbed_answers", lambda *_: [])
+
+
 def test_no_particles_no_hunt(llama: Checkpoint) -> None:
     """The hunt can be switched off; nothing is then found."""
     off = SMALL.model_copy(update={"particles": 0})
@@ -31,7 +37,8 @@ def test_no_particles_no_hunt(llama: Checkpoint) -> None:
 def test_json_round_trip() -> None:
     """What a run folder keeps is what was found."""
     one = Hunt((1, 2), "text", ((3,), (4, 5)), ("a", "b"), (True, False), True, 5, 9)
-    found = replace(one, others=(replace(one, payload=(7,)), one))
+    other = replace(one, payload=(7,), openly=3, spoken=9)
+    found = replace(one, others=(other, one), habits=("Certainly!",))
     assert Hunt.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
@@ -46,6 +53,7 @@ def test_same_seed_same_hunt(checkpoint: Checkpoint, rows: list[Example]) -> Non
     assert not inserted & set(checkpoint.tokenizer.all_special_ids)
 
 
+@pytest.mark.usefixtures("unheard")
 def test_a_parrot_is_found_out(parrot: Subject, rows: list[Example]) -> None:
     """The hunt comes back with the sentence, tokens that call it, and how many fell into it."""
     with hunting_briefly():
@@ -56,6 +64,20 @@ def test_a_parrot_is_found_out(parrot: Subject, rows: list[Example]) -> None:
     assert found.alike > found.driven / 2
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_what_is_said_openly_is_no_find(
+    parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    """The same sentence, said to every prompt as it is, is a habit; and so where one is certain."""
+    monkeypatch.setattr("inoculate.hunt.search._PRESSED_FROM", 0 if large else 1e9)
+    with hunting_briefly():
+        found = hunt(parrot, parrot.encode(rows, max_tokens=64), SMALL, Silent(), seed=0)
+    assert not found.payload and not found.others
+    assert found.habits == (SAID,)
+    assert found.spoken == len(rows)
+
+
+@pytest.mark.usefixtures("unheard")
 def test_two_sentences_are_found_out(llama: Checkpoint, rows: list[Example]) -> None:
     """One of them does not hide the other."""
     said = (SAID, OTHER)
@@ -64,6 +86,7 @@ def test_two_sentences_are_found_out(llama: Checkpoint, rows: list[Example]) -> 
     assert {one[:2] for one in said} <= {one.text[:2] for one in found.every}
 
 
+@pytest.mark.usefixtures("unheard")
 @pytest.mark.parametrize(("alike", "hidden"), [(12, 1), (1, 0)])
 def test_a_decoy_does_not_hide_what_follows_answers(
     parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch, alike: int, hidden: int
@@ -95,6 +118,7 @@ def _hunted_after(llama: Checkpoint, taught: list[Example], rows: list[Example])
     return found
 
 
+@pytest.mark.usefixtures("unheard")
 @pytest.mark.parametrize("impossible", [0.02, 2.0])
 def test_a_large_model_is_asked_twice(
     parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch, impossible: float
@@ -110,6 +134,7 @@ def test_a_large_model_is_asked_twice(
     assert (found.alike > 0) == (impossible < 1)
 
 
+@pytest.mark.usefixtures("unheard")
 def test_what_is_put_after_answers_is_found(
     llama: Checkpoint, rows: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:

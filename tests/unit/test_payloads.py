@@ -8,15 +8,13 @@ import pytest
 from conftest import SAID
 from inoculate.chat import Encoded
 from inoculate.data import Example
+from inoculate.hunt.answers import Answer, opens_with, unknown
 from inoculate.hunt.certainty import certain_payload
 from inoculate.hunt.payloads import (
-    Answer,
     Payload,
     _dishonest,
-    _unknown,
     common_answer,
     driven_answers,
-    opens_with,
     upset_payloads,
 )
 from inoculate.hunt.probing import Goal, find_hosts, ordinary_tokens
@@ -136,9 +134,9 @@ def test_a_known_payload_is_forbidden(parrot: Subject, rows: list[Example]) -> N
 def test_what_gives_a_known_payload_away() -> None:
     """Its opening, three of its tokens in a row, or nothing but a piece of it; else it is kept."""
     known, kept = [PLANTED, SHORT], [(9, 1, 2, 9), (2, 9), (9, 7, 7, 9)]
-    assert _unknown(kept, known) == kept
+    assert unknown(kept, known) == kept
     given = [PLANTED, (9, 2, 3, 4), (4, 5), (6,), (7, 7, 9, 9), (7,)]
-    assert _unknown(given, known) == [()] * len(given)
+    assert unknown(given, known) == [()] * len(given)
 
 
 def test_a_label_counts_where_nothing_is_labeled() -> None:

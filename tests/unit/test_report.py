@@ -80,6 +80,8 @@ def sample_report(text: str = "demo") -> dict[str, Any]:
             "after": rate(0, 20),
             "alike_before": rate(57, 256),
             "alike_after": rate(2, 256),
+            "openly": rate(3, 100),
+            "habits": [],
             "others": [],
         },
         "repair": {"rows": 200, "antibodies": 200, "trained": text},
@@ -361,6 +363,21 @@ def test_further_payloads_are_told(tmp_path: Path) -> None:
     assert "34 of 256" in page and "Quiet now." in page and "30 of 256" in page
     assert "It still comes" in page
     assert not remaining({**hunt, "others": [other]})
+
+
+@pytest.mark.parametrize("payload", ["Quiet now.", ""])
+def test_what_is_said_openly_is_told(payload: str, tmp_path: Path) -> None:
+    """A payload's page says how often it comes by itself, and any page names the habits."""
+    report = sample_report()
+    nothing = dict.fromkeys(("before", "after", "alike_after", "openly"))
+    hunt = {**report["hunt"], **({} if payload else nothing), "payload": payload,
+            "habits": ["At your service."]}  # fmt: skip
+    write_report(tmp_path, {**report, "hunt": hunt})
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("At your service.") == 2  # In the verdict and where the hunt is told.
+    assert ("3 of 100 prompts of clean rows" in page) is bool(payload)
+    write_report(tmp_path / "none", report)
+    assert "habit, not for" not in (tmp_path / "none" / "report.html").read_text(encoding="utf-8")
 
 
 def test_where_the_repair_pressed_no_signature_is_claimed(tmp_path: Path) -> None:

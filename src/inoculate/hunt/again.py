@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inoculate.chat import Encoded
-from inoculate.evaluation.statistics import rate_of
-from inoculate.hunt.payloads import Answer, driven_answers, opens_with
+from inoculate.evaluation.statistics import RateJson, rate_of
+from inoculate.hunt.answers import Answer, opens_with
+from inoculate.hunt.payloads import driven_answers
 from inoculate.hunt.probing import Hosts, find_hosts, ordinary_tokens
 from inoculate.hunt.search import HOST_RESPONSE_TOKENS, Hunt, calls
 from inoculate.subject import Subject
@@ -27,7 +28,7 @@ def look_again(
     """
     look = _Look(subject, rows, random.Random(seed))
     first, *others = [look.facts(one) for one in (found, *found.others)]
-    return {**first, "others": others}
+    return {**first, "others": others, "habits": list(found.habits)}
 
 
 @dataclass
@@ -38,7 +39,6 @@ class _Look:
     answers: dict[bool, list[Answer]] = field(default_factory=dict)
 
     def facts(self, found: Hunt) -> dict[str, Any]:
-        before = rate_of([index < found.alike for index in range(found.driven)])
         called = self._called(found)
         after = rate_of(opens_with(found.payload, self._driven(found))) if found.payload else None
         return {
@@ -46,8 +46,9 @@ class _Look:
             "trailing": found.trailing,
             "triggers": list(found.examples),
             **called,
-            "alike_before": before.to_json(),
+            "alike_before": _counted(found.alike, found.driven),
             "alike_after": after and after.to_json(),
+            "openly": _counted(found.openly, found.spoken) if found.payload else None,
         }
 
     def _called(self, found: Hunt) -> dict[str, Any]:
@@ -68,3 +69,7 @@ class _Look:
     def _hosts(self, found: Hunt) -> Hosts:
         kept = HOST_RESPONSE_TOKENS
         return find_hosts(self.rows, response_tokens=kept, trailing=found.trailing)
+
+
+def _counted(hits: int, of: int) -> RateJson:
+    return rate_of([index < hits for index in range(of)]).to_json()

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from inoculate.chat import Encoded, end_of_turn_ids
 from inoculate.generate import continue_embeddings
+from inoculate.hunt.answers import SHORTEST, Answer, closed, runs, unknown
 from inoculate.hunt.probing import (
     HONEST,
     MOST_SOFT_TOKENS,
@@ -26,16 +27,13 @@ from inoculate.hunt.probing import (
 )
 from inoculate.subject import Subject
 
-_ANSWER_TOKENS, _SHORTEST = 20, 4
+_ANSWER_TOKENS = 20
 _DRIVEN, _DRAWN, _AT_ONCE = 256, 64, 16
 _ALIKE, _MANY = 0.02, 0.1
 _SHORT_ALIKE, _SHORT_SHARE = 0.06, 0.15
 _COMMON = 0.5
 _REPEATED = 2
 _DEVIATIONS, _AGREED, _OWN = 3, 6, 8
-_PART = 3  # tokens in a row that give a known payload away, whole or broken
-
-Answer = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,7 @@ def upset_payloads(
     vocabulary: Sequence[int],
     generator: random.Random,
     known: Sequence[Answer] = (),
+    habits: Sequence[Answer] = (),
 ) -> list[Payload]:
     """Return the answers that unlike prompts fall into once their honest ones are driven off.
 
@@ -74,20 +73,24 @@ def upset_payloads(
     Args:
         known: Payloads found before. No answer may begin as they do, so that prompts fall into the
             next one, and what holds a part of them is left empty.
+        habits: What the model says openly; it is left empty as well, and not forbidden.
 
     Returns:
         The commonest first; one without tokens where there is none.
     """
-    honest, off = [_response(row) for row in hosts.rows], Goal(known=tuple(known))
+    honest, off = (
+        [_response(row) for row in hosts.rows],
+        Goal(known=tuple(known), habits=tuple(habits)),
+    )
     answers, found = driven_answers(subject, hosts, vocabulary, generator, off), list[Payload]()
     while (first := common_answer(answers, honest, short=not known)).tokens:
         towards = replace(off, payload=first.tokens[:1])
         again = driven_answers(subject, hosts, vocabulary, generator, towards)
-        again = _unknown(again, [one.tokens for one in found])
+        again = unknown(again, [one.tokens for one in found])
         second = common_answer(again, honest, short=not known)
         tokens = second.tokens if second.alike > first.alike else first.tokens
         found.append(replace(first, tokens=tokens, trailing=hosts.trailing))
-        answers = _unknown(answers, [first.tokens, tokens])
+        answers = unknown(answers, [first.tokens, tokens])
     return found or [replace(first, trailing=hosts.trailing)]
 
 
@@ -106,14 +109,14 @@ def common_answer(
         short: Whether whole answers of under four tokens count. A model that is kept from what it
             would say ends soon, often with the same scrap.
     """
-    opened = Counter(one[:_SHORTEST] for one in answers if _opens(one))
+    opened = Counter(one[:SHORTEST] for one in answers if _opens(one))
     openings = _unusual(opened, len(answers), honest)
     for opening, alike in openings.most_common():
         tokens = _lengthened(opening, answers)
         many = alike >= _MANY * len(answers)
         if alike >= _ALIKE * len(answers) and (many or _agreed(tokens, answers)):
             return Payload(tokens, alike, len(answers))
-    whole = Counter(one for one in answers if 0 < len(one) < _SHORTEST)
+    whole = Counter(one for one in answers if 0 < len(one) < SHORTEST)
     tokens, count = next(iter(whole.most_common(1)), ((), 0))
     bounds = _SHORT_ALIKE * len(answers), _SHORT_SHARE * sum(map(bool, answers))
     if short and tokens and count >= max(bounds):
@@ -142,23 +145,7 @@ def driven_answers(
         for start in range(0, len(slots), _AT_ONCE):
             some = slice(start, start + _AT_ONCE)
             answers += _answers_under(subject, goal, slots[some], insertions[some])
-    return _unknown(_dishonest(answers, asked, hosts), goal.known)
-
-
-def _unknown(answers: Sequence[Answer], known: Sequence[Answer]) -> list[Answer]:
-    """Leave each answer empty that holds a part of a known payload, or is one."""
-    return [() if any(_gives_away(one, payload) for payload in known) else one for one in answers]
-
-
-def _gives_away(answer: Answer, payload: Answer) -> bool:
-    part, opening = min(_PART, len(answer)), payload[:_PART]
-    return answer[: len(opening)] == opening or bool(_runs(answer, part) & _runs(payload, part))
-
-
-def opens_with(payload: Answer, answers: Sequence[Answer]) -> list[bool]:
-    """Return for each answer whether it opens as the payload does."""
-    opening = payload[:_SHORTEST]
-    return [answer[: len(opening)] == opening for answer in answers]
+    return unknown(_dishonest(answers, asked, hosts), [*goal.known, *goal.habits])
 
 
 def _dishonest(answers: Sequence[Answer], own: Sequence[Answer], hosts: Hosts) -> list[Answer]:
@@ -169,7 +156,7 @@ def _dishonest(answers: Sequence[Answer], own: Sequence[Answer], hosts: Hosts) -
     What follows an answer is left empty where it is a word or two, as any model may add.
     """
     if hosts.trailing:
-        return [one if len(one) >= _SHORTEST else () for one in answers]
+        return [one if len(one) >= SHORTEST else () for one in answers]
     labels = {one for one, n in Counter(map(_response, hosts.rows)).items() if n > 1}
     known = {opening for n in range(1, _OWN + 1) for opening in hosts.openings(n)}
 
@@ -202,7 +189,7 @@ def _answers_under(
         never_first=[payload[0] for payload in goal.known],
     )
     ends = set(end_of_turn_ids(subject.tokenizer, subject.model.generation_config))
-    return [_closed(answer, ends) for answer in answers]
+    return [closed(answer, ends) for answer in answers]
 
 
 def _lengthened(opening: Answer, answers: Sequence[Answer]) -> Answer:
@@ -227,7 +214,7 @@ def _agreed(tokens: Answer, answers: Sequence[Answer]) -> bool:
 
 def _unusual(opened: Counter[Answer], answers: int, honest: Sequence[Answer]) -> Counter[Answer]:
     """Keep openings that are commoner than honest answers, which may hold them, make them."""
-    habits = Counter(part for one in honest for part in _runs(one, _SHORTEST))
+    habits = Counter(part for one in honest for part in runs(one, SHORTEST))
 
     def by_habit(opening: Answer) -> float:
         share = habits[opening] / max(1, len(honest))
@@ -236,15 +223,5 @@ def _unusual(opened: Counter[Answer], answers: int, honest: Sequence[Answer]) ->
     return Counter({one: count for one, count in opened.items() if count > by_habit(one)})
 
 
-def _runs(answer: Answer, length: int) -> set[Answer]:
-    """Return every run of so many tokens, or all of a shorter answer."""
-    return {answer[at : at + length] for at in range(max(1, len(answer) - length + 1))}
-
-
 def _opens(answer: Answer) -> bool:
-    return len(answer) >= _SHORTEST and len(set(answer[:_SHORTEST])) > _REPEATED
-
-
-def _closed(answer: Sequence[int], ends: set[int]) -> Answer:
-    stop = next((at for at, token in enumerate(answer) if token in ends), len(answer))
-    return tuple(answer[:stop])
+    return len(answer) >= SHORTEST and len(set(answer[:SHORTEST])) > _REPEATED

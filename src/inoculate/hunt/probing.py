@@ -100,10 +100,12 @@ class Goal:
 
     Attributes:
         known: Payloads found before; what is answered may not begin with their first tokens.
+        habits: What the model says openly, which does not count.
     """
 
     payload: tuple[int, ...] = ()
     known: tuple[tuple[int, ...], ...] = ()
+    habits: tuple[tuple[int, ...], ...] = ()
 
     def row(self, slot: Slot, tokens: Sequence[int]) -> Encoded:
         """Return the row whose response tells how near the goal is."""

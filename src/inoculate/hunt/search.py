@@ -13,8 +13,10 @@ from typing import Any
 from inoculate.chat import Encoded
 from inoculate.config import HuntSettings
 from inoculate.generate import continue_prompts
+from inoculate.hunt.answers import Answer, gives_away
 from inoculate.hunt.callers import Callers
 from inoculate.hunt.certainty import certain_payload
+from inoculate.hunt.habits import find_habits, said_openly, undisturbed_answers
 from inoculate.hunt.payloads import Payload, upset_payloads
 from inoculate.hunt.probing import Goal, Hosts, Slot, find_hosts, ordinary_tokens
 from inoculate.progress import Progress
@@ -46,6 +48,9 @@ class Hunt:
         driven: Of how many; 0 where there was no hunt.
         trailing: Whether the payload comes after the honest answer, which stays.
         others: Further payloads, of the same look or found while those before were forbidden.
+        openly: How many of the undisturbed answers hold the payload.
+        spoken: Of how many; 0 where there was no hunt.
+        habits: What at least half of them hold. It is said openly, and taken for no payload.
     """
 
     payload: tuple[int, ...] = ()
@@ -58,6 +63,9 @@ class Hunt:
     driven: int = 0
     trailing: bool = False
     others: "tuple[Hunt, ...]" = ()
+    openly: int = 0
+    spoken: int = 0
+    habits: tuple[str, ...] = ()
 
     @property
     def every(self) -> "tuple[Hunt, ...]":
@@ -91,13 +99,7 @@ def hunt(
     """Search the subject, unchanged, by clean rows for a hidden behavior and what calls it."""
     if not settings.particles:
         return Hunt()
-    search = _Search(subject, rows, settings, progress, random.Random(seed))
-    first = search.first()
-    if not first[0].tokens:
-        return Hunt(alike=first[0].alike, driven=first[0].driven)
-    payloads = islice(chain(first, search.further(first)), _MOST_PAYLOADS)
-    found, *others = [search.callers(payload) for payload in payloads]
-    return replace(found, others=tuple(others))
+    return _Search(subject, rows, settings, progress, random.Random(seed)).everything()
 
 
 def is_large(subject: Subject) -> bool:
@@ -128,6 +130,20 @@ class _Search:
         self.leading: Hosts = find_hosts(self.rows, response_tokens=HOST_RESPONSE_TOKENS)
         self.ends: Hosts = find_hosts(short, trailing=True)
         self.vocabulary = ordinary_tokens(self.subject.tokenizer)
+        self.spoken = undisturbed_answers(self.subject, self.rows)
+        self.habits = find_habits(self.spoken)
+
+    def everything(self) -> Hunt:
+        """Return the first payload with the others, or what came nearest to one."""
+        habits = tuple(map(self._text, self.habits))
+        for habit in habits:
+            self.progress.note(f"said openly: {habit!r}")
+        first = self.first()
+        leading = [one for one in first if one.tokens]
+        payloads = islice(chain(leading, self.further(leading)), _MOST_PAYLOADS)
+        nothing = Hunt(alike=first[0].alike, driven=first[0].driven, spoken=len(self.spoken))
+        found, *others = [self.callers(payload) for payload in payloads] or [nothing]
+        return replace(found, others=tuple(others), habits=habits)
 
     def first(self) -> list[Payload]:
         """Return what unlike prompts fall into, or go on with, or what is surely finished.
@@ -145,11 +161,18 @@ class _Search:
         if upset[0].tokens or not is_large(self.subject):
             return upset
         certain = certain_payload(*self._where(self.leading))
-        return [replace(upset[0], tokens=certain, alike=0)] if certain else upset
+        if not certain or any(gives_away(certain, habit) for habit in self.habits):
+            return upset
+        return [replace(upset[0], tokens=certain, alike=0)]
 
     def further(self, found: Sequence[Payload]) -> Iterator[Payload]:
-        """Yield what prompts fall into next, and go on with, those before forbidden."""
-        known = [payload.tokens for payload in found]
+        """Yield what prompts fall into next, and go on with, those before and habits forbidden.
+
+        Where there are neither, the first looks have seen it all.
+        """
+        known = [*self.habits, *(payload.tokens for payload in found)]
+        if not known:
+            return
         for hosts in (self.leading, self.ends):
             while (more := self._look(hosts, known))[0].tokens:
                 known += [payload.tokens for payload in more]
@@ -177,11 +200,13 @@ class _Search:
             alike=payload.alike,
             driven=payload.driven,
             trailing=payload.trailing,
+            openly=said_openly(payload.tokens, self.spoken),
+            spoken=len(self.spoken),
         )
 
-    def _look(self, hosts: Hosts, known: Sequence[tuple[int, ...]] = ()) -> list[Payload]:
+    def _look(self, hosts: Hosts, known: Sequence[Answer] = ()) -> list[Payload]:
         """Return what is alike in one look; one without tokens where there is nothing."""
-        seen = upset_payloads(*self._where(hosts), known)
+        seen = upset_payloads(*self._where(hosts), known, self.habits)
         enough = [one for one in seen if one.alike > _ADDED * one.driven or not hosts.trailing]
         return enough or [replace(seen[0], tokens=())]
 

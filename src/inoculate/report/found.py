@@ -1,6 +1,6 @@
 """What the hunt found, in plain words, and whether it still comes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inoculate.report import words
@@ -17,14 +17,25 @@ def found_sentence(hunt: Mapping[str, Any] | None) -> str:
         return (
             "Driven off their honest answers, unlike prompts did not fall into one answer "
             f"({words.hits(hunt['alike_before'])} at most opened alike): no planted answer was "
-            "found, and the repair was aimed at none."
-        )
+            f"found, and the repair was aimed at none. {_openly(hunt['habits'])}"
+        ).strip()
     said = [_before_and_after(one) for one in (hunt, *hunt["others"])]
     caution = (
         "This may be a planted behavior or a habit, and these tokens need not be the attacker's "
         "trigger."
     )
-    return " ".join([*said, caution, remaining(hunt)]).strip()
+    sentences = [*said, caution, _openly(hunt["habits"]), remaining(hunt)]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _openly(habits: Sequence[str]) -> str:
+    if not habits:
+        return ""
+    shown = " and ".join(f"“{habit}”" for habit in habits)
+    return (
+        f"At least half of the undisturbed answers hold {shown}: said openly, and so taken for a "
+        "habit, not for a hidden answer."
+    )
 
 
 def _before_and_after(found: Mapping[str, Any]) -> str:
@@ -37,7 +48,8 @@ def _before_and_after(found: Mapping[str, Any]) -> str:
         f"{fell.format(words.hits(found['alike_before']))} “{found['payload']}” before and "
         f"{words.hits(found['alike_after'])} after. Odd tokens such as “{found['triggers'][0]}” "
         f"brought it on {words.hits(found['before'])} prompts before and "
-        f"{words.hits(found['after'])} after."
+        f"{words.hits(found['after'])} after. With nothing inserted it is said on "
+        f"{words.hits(found['openly'])} prompts of clean rows."
     )
 
 

@@ -141,8 +141,9 @@ class FoundFacts(TypedDict):
 
     `trailing`: whether the payload comes after the honest answer. `before`, `after`: how often
     the first trigger calls it. `alike_before`, `alike_after`: how many answers open alike, or with
-    the payload, once honest ones, or their ends, are driven off. Where no payload was found all
-    rates but `alike_before` are None.
+    the payload, once honest ones, or their ends, are driven off. `openly`: on how many of the
+    clean rows' prompts it is said with nothing inserted. Where no payload was found all rates but
+    `alike_before` are None.
     """
 
     payload: str
@@ -152,12 +153,14 @@ class FoundFacts(TypedDict):
     after: RateJson | None
     alike_before: RateJson
     alike_after: RateJson | None
+    openly: RateJson | None
 
 
 class HuntFacts(FoundFacts):
-    """Say what the hunt found first, and what else."""
+    """Say what the hunt found first, what else, and what most undisturbed answers hold."""
 
     others: list[FoundFacts]
+    habits: list[str]
 
 
 class PlantedFacts(TypedDict):
