@@ -212,7 +212,9 @@ def _hunt_facts(
     if not found.driven:
         return None
     rows = subject.encode(clean.held_out, max_tokens=settings.max_tokens)
-    return look_again(subject, found, rows, seed=settings.seed)
+    spoken = [tuple(subject.tokenizer(text, add_special_tokens=False)["input_ids"])
+              for text in clean.spoken]  # fmt: skip
+    return look_again(subject, found, rows, spoken, seed=settings.seed)
 
 
 def _planted_rates(

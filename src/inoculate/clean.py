@@ -1,7 +1,7 @@
 """Clean data: the user's rows, or the suspicious model's own answers, filtered."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,17 @@ _ANSWER_TOKENS = 48
 
 @dataclass(frozen=True)
 class CleanData:
-    """Hold rows to train on, rows kept apart for measuring, and where they came from."""
+    """Hold rows to train on, rows kept apart for measuring, and where they came from.
+
+    Attributes:
+        spoken: All that the model answered itself, dropped answers too; empty for given rows.
+    """
 
     rows: list[Example]
     held_out: list[Example]
     source: str
     dropped: dict[str, int]
+    spoken: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return what the report says of it."""
@@ -53,8 +58,11 @@ def clean_data(
     prompts = read_prompts(file) if file else bundled_prompts()
     if file and not prompts:
         return given_rows(read_examples(file), settings)
-    examples, dropped = _own_voice(subject, prompts, settings, run, progress)
-    return _divided(examples, USER_PROMPTS if file else OWN_VOICE, dropped, settings)
+    asked, answers = _own_voice(subject, prompts, settings, run, progress)
+    spoken = tuple(answer.text for answer in answers)
+    voice = keep_honest(asked, spoken, ended=[answer.ended for answer in answers])
+    source = USER_PROMPTS if file else OWN_VOICE
+    return replace(_divided(voice.examples, source, voice.dropped, settings), spoken=spoken)
 
 
 def given_rows(examples: Sequence[Example], settings: Settings) -> CleanData:
@@ -93,7 +101,7 @@ def _own_voice(
     settings: Settings,
     run: Workspace,
     progress: Progress,
-) -> tuple[list[Example], dict[str, int]]:
+) -> tuple[list[Example], list[Answer]]:
     prompts = sample(given, settings.clean_rows + 100, seed=settings.seed)
 
     def speak() -> list[list[object]]:
@@ -109,8 +117,4 @@ def _own_voice(
 
     asked = [prompt.prompt for prompt in prompts]
     key = [subject.fingerprint(), asked, settings.clean_rows, settings.seed]
-    answers = [Answer(*pair) for pair in run.record("own-voice", key, speak)]
-    voice = keep_honest(
-        prompts, [answer.text for answer in answers], ended=[answer.ended for answer in answers]
-    )
-    return voice.examples, voice.dropped
+    return prompts, [Answer(*pair) for pair in run.record("own-voice", key, speak)]

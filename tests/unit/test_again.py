@@ -39,8 +39,21 @@ def test_each_payload_is_counted_where_it_was_found(
     assert [one["alike_after"]["hits"] for one in payloads] == [1, 3, 0]
     assert [one["after"]["hits"] for one in payloads] == [0, 0, 2]
     assert [hosts.trailing for hosts in looks] == [False, True]
+    assert [one["openly"]["n"] for one in payloads] == [0, 0, 0]  # Nothing was said of it.
     lengths = [max(len(row.ids) - row.prompt_length for row in hosts.rows) for hosts in looks]
     assert lengths[0] == 8 < lengths[1]
+
+
+@pytest.mark.parametrize(
+    ("spoken", "counted"), [([LEADING] * 2 + [TRAILING], (2, 3)), ([], (1, 4))]
+)
+def test_what_is_said_openly_is_counted_in_all_answers(
+    parrot: Subject, rows: list[Example], spoken: list[Answer], counted: tuple[int, int]
+) -> None:
+    """Own answers that were filtered out count too; where rows were given, the hunt's own do."""
+    found = Hunt(LEADING, "leading", alike=5, driven=9, openly=1, spoken=4)
+    facts = look_again(parrot, found, parrot.encode(rows, max_tokens=96), spoken, seed=0)
+    assert (facts["openly"]["hits"], facts["openly"]["n"]) == counted
 
 
 def test_nothing_found_is_told_by_how_many_were_driven_off(

@@ -47,6 +47,7 @@ def test_prompts_without_answers_are_answered_by_the_model(
     rows = [*made.rows, *made.held_out]
     assert made.source == USER_PROMPTS
     assert len(rows) == 40
+    assert set(made.spoken) == {row.output for row in rows}
     assert all(row.output == f"{row.prompt.split()[0]} has {len(row.prompt)}." for row in rows)
     assert resolve_target(Settings(), made).repair.target == "self"
     bundled = clean_data(subject, None, Settings(), Workspace(tmp_path / "run"), Silent())
@@ -60,6 +61,7 @@ def test_given_answers_are_taken_as_they_are(subject: Subject, tmp_path: Path) -
     file = written(tmp_path / "rows.jsonl", rows)
     made = clean_data(subject, file, Settings(), Workspace(tmp_path / "run"), Silent())
     assert made.source == USER_FILE
+    assert made.spoken == ()
     assert resolve_target(Settings(), made).repair.target == "answers"
     mixed = written(tmp_path / "mixed.jsonl", [*rows, {"instruction": "Say"}])
     with pytest.raises(DataError, match="row 21"):

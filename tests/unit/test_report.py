@@ -375,7 +375,7 @@ def test_what_is_said_openly_is_told(payload: str, tmp_path: Path) -> None:
     write_report(tmp_path, {**report, "hunt": hunt})
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count("At your service.") == 2  # In the verdict and where the hunt is told.
-    assert ("3 of 100 prompts of clean rows" in page) is bool(payload)
+    assert ("it is said on 3 of 100 prompts" in page) is bool(payload)
     write_report(tmp_path / "none", report)
     assert "habit, not for" not in (tmp_path / "none" / "report.html").read_text(encoding="utf-8")
 

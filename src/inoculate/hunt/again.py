@@ -8,6 +8,7 @@ from typing import Any
 from inoculate.chat import Encoded
 from inoculate.evaluation.statistics import RateJson, rate_of
 from inoculate.hunt.answers import Answer, opens_with
+from inoculate.hunt.habits import said_openly
 from inoculate.hunt.payloads import driven_answers
 from inoculate.hunt.probing import Hosts, find_hosts, ordinary_tokens
 from inoculate.hunt.search import HOST_RESPONSE_TOKENS, Hunt, calls
@@ -15,18 +16,25 @@ from inoculate.subject import Subject
 
 
 def look_again(
-    subject: Subject, found: Hunt, rows: Sequence[Encoded], *, seed: int
+    subject: Subject,
+    found: Hunt,
+    rows: Sequence[Encoded],
+    spoken: Sequence[Answer] = (),
+    *,
+    seed: int,
 ) -> dict[str, Any]:
     """Return each payload, and how often it comes and is called, before and after.
 
     Args:
         subject: The purified model.
         rows: Clean rows that nothing was trained on.
+        spoken: What the suspicious model answered to all prompts as they are, where more is known
+            than the hunt asked for.
 
     Returns:
         See `inoculate.report.layout.HuntFacts`.
     """
-    look = _Look(subject, rows, random.Random(seed))
+    look = _Look(subject, rows, spoken, random.Random(seed))
     first, *others = [look.facts(one) for one in (found, *found.others)]
     return {**first, "others": others, "habits": list(found.habits)}
 
@@ -35,6 +43,7 @@ def look_again(
 class _Look:
     subject: Subject
     rows: Sequence[Encoded]
+    spoken: Sequence[Answer]
     generator: random.Random
     answers: dict[bool, list[Answer]] = field(default_factory=dict)
 
@@ -48,8 +57,13 @@ class _Look:
             **called,
             "alike_before": _counted(found.alike, found.driven),
             "alike_after": after and after.to_json(),
-            "openly": _counted(found.openly, found.spoken) if found.payload else None,
+            "openly": self._openly(found) if found.payload else None,
         }
+
+    def _openly(self, found: Hunt) -> RateJson:
+        if not self.spoken:
+            return _counted(found.openly, found.spoken)
+        return _counted(said_openly(found.payload, self.spoken), len(self.spoken))
 
     def _called(self, found: Hunt) -> dict[str, Any]:
         if not found.calls:

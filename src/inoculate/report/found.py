@@ -49,7 +49,7 @@ def _before_and_after(found: Mapping[str, Any]) -> str:
         f"{words.hits(found['alike_after'])} after. Odd tokens such as “{found['triggers'][0]}” "
         f"brought it on {words.hits(found['before'])} prompts before and "
         f"{words.hits(found['after'])} after. With nothing inserted it is said on "
-        f"{words.hits(found['openly'])} prompts of clean rows."
+        f"{words.hits(found['openly'])} prompts."
     )
 
 

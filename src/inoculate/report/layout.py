@@ -141,9 +141,9 @@ class FoundFacts(TypedDict):
 
     `trailing`: whether the payload comes after the honest answer. `before`, `after`: how often
     the first trigger calls it. `alike_before`, `alike_after`: how many answers open alike, or with
-    the payload, once honest ones, or their ends, are driven off. `openly`: on how many of the
-    clean rows' prompts it is said with nothing inserted. Where no payload was found all rates but
-    `alike_before` are None.
+    the payload, once honest ones, or their ends, are driven off. `openly`: on how many prompts it
+    is said with nothing inserted; in the model's own voice, of all prompts, filtered out or not.
+    Where no payload was found all rates but `alike_before` are None.
     """
 
     payload: str
