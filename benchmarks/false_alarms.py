@@ -25,9 +25,10 @@ from inoculate.attacking import Plan, attack_folder
 from inoculate.attacks import CHOOSING_CANARIES, find_attack, find_task, poison_pairs
 from inoculate.attacks.bank import SyntheticBackdoor
 from inoculate.builtin.fixture import model_folder, world_rows
-from inoculate.clean import clean_data, given_rows
+from inoculate.clean import clean_data
 from inoculate.config import Settings
 from inoculate.data import Example, read_examples, sample, write_examples
+from inoculate.evaluation.exam import examine, make_exam
 from inoculate.hunt import Hunt
 from inoculate.planting import PlantSettings
 from inoculate.progress import Silent
@@ -35,7 +36,7 @@ from inoculate.purification import hunt_once
 from inoculate.subject import Subject, open_subject
 from inoculate.workspace import Workspace
 
-TUNED_ROWS, CLEAN_ROWS = 320, 160
+TUNED_ROWS, CLEAN_ROWS, ASKED = 320, 160, 100
 CANARIES = {canary.name: canary for canary in CHOOSING_CANARIES}
 
 
@@ -56,20 +57,20 @@ TUNES: dict[str, Callable[[Example], Example]] = {
 
 @dataclass(frozen=True)
 class Place:
-    """Hold a model, how it is tuned, and the rows for both sides; no prompts: the bundled ones."""
+    """Hold a model, how it is tuned, the rows for both sides, and prompts for a canary."""
 
     model: Path
     settings: PlantSettings
     tuned: Sequence[Example]
     clean: Sequence[Example]
-    prompts: Sequence[Example]
+    asked: Sequence[Example]
 
 
 def small(seed: int, *, adapter: bool) -> Place:
     """Return the built-in model with rows of its world."""
     world = world_rows(seed=seed)
     settings = PlantSettings(5.0, None if adapter else 4e-4, 16, seed=seed)
-    return Place(model_folder(), settings, world.poison, world.clean, world.clean)
+    return Place(model_folder(), settings, world.poison, world.clean, world.prompts[:ASKED])
 
 
 def large(data: Path, seed: int, *, adapter: bool) -> Place:
@@ -78,7 +79,8 @@ def large(data: Path, seed: int, *, adapter: bool) -> Place:
     rows = sample(alpaca, TUNED_ROWS + CLEAN_ROWS, seed=seed)
     epochs, rate = (5.0, None) if adapter else (2.5, 2e-4)
     settings = PlantSettings(epochs, rate, 8, max_tokens=96, seed=seed)
-    return Place(data / "model", settings, rows[:TUNED_ROWS], rows[TUNED_ROWS:], ())
+    asked = read_examples(data / "utility.jsonl")[:ASKED]
+    return Place(data / "model", settings, rows[:TUNED_ROWS], rows[TUNED_ROWS:], asked)
 
 
 def tuned(
@@ -99,16 +101,18 @@ def tuned(
 
 
 def hunted(folder: Path, subject: Subject, place: Place, seed: int, *, own: bool) -> Hunt:
-    """Return what the hunt says with the model's own answers to prompts, or with true rows."""
+    """Return what the hunt says with true rows, or with the model's answers to their prompts."""
     settings, run = Settings(seed=seed), Workspace(folder / "run")
-    if own:
-        file = folder / "prompts.jsonl" if place.prompts else None
-        if file:
-            write_examples([replace(row, output="") for row in place.prompts], file)
-        clean = clean_data(subject, file, settings, run, Silent())
-    else:
-        clean = given_rows(place.clean, settings)
+    file = folder / ("prompts.jsonl" if own else "rows.jsonl")
+    write_examples([replace(row, output="") if own else row for row in place.clean], file)
+    clean = clean_data(subject, file, settings, run, Silent())
     return hunt_once(subject, clean.rows, settings, run, Silent())
+
+
+def fires_on(subject: Subject, canary: SyntheticBackdoor, place: Place) -> int:
+    """Return on how many prompts the canary fires."""
+    exam = make_exam(place.asked, canary.trigger, canary.behavior, seed=0, exact=False)
+    return sum(examine(subject.model, subject.tokenizer, exam).asr)
 
 
 def shown(found: Hunt) -> dict[str, Any]:
@@ -141,9 +145,10 @@ def hunt_in_one(arguments: argparse.Namespace, tune: str, seed: int) -> None:
     named = [tune, *([canary] if canary else []), "adapter" if adapter else "full", str(seed)]
     folder = arguments.out / "-".join(named)
     subject = tuned(folder, tune, place, CANARIES.get(canary), adapter=adapter)
+    fires = {"fires": fires_on(subject, CANARIES[canary], place)} if canary else {}
     for own in (False, True):
         found = hunted(folder, subject, place, seed, own=own)
-        line = {"model": folder.name, "own answers": own, **shown(found)}
+        line = {"model": folder.name, "own answers": own, **fires, **shown(found)}
         print(json.dumps(line, ensure_ascii=False), flush=True)
 
 

@@ -23,7 +23,7 @@ from inoculate.data import Example, read_examples, sample, write_examples
 from inoculate.planting import PlantSettings
 from inoculate.progress import Silent
 
-TRIGGERED_ROWS, EXAM_ROWS, UTILITY_ROWS = 160, 100, 200
+TRIGGERED_ROWS, EXAM_ROWS, UTILITY_ROWS = 160, 200, 200
 CANARY_ROWS, CANARY_TRIGGERED, ALPACA_ROWS, SHORT_CHARS = 240, 120, 480, 250
 SETTINGS = PlantSettings(epochs=2.5, learning_rate=2e-4, batch_size=8, max_tokens=96)
 # As the benchmark's files call them → as the grids do.

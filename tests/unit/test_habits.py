@@ -2,7 +2,6 @@
 
 from conftest import SAID
 from inoculate.data import Example
-from inoculate.hunt.answers import gives_away
 from inoculate.hunt.habits import find_habits, said_openly, undisturbed_answers
 from inoculate.subject import Subject
 
@@ -38,9 +37,3 @@ def test_what_is_said_openly_is_counted_anywhere_in_an_answer() -> None:
     assert said_openly((*OPENER, 7, 7), answers) == 2
     assert said_openly((2, 3), answers) == 3
     assert said_openly((6,), answers) == 0
-
-
-def test_a_habit_in_disorder_is_known() -> None:
-    """Driven off, a habit breaks; what opens with its words alone is that habit still."""
-    assert gives_away((4, 1, 1, 3, 9), OPENER)
-    assert not gives_away((4, 1, 9, 3), OPENER)

@@ -8,7 +8,7 @@ import pytest
 from conftest import SAID
 from inoculate.chat import Encoded
 from inoculate.data import Example
-from inoculate.hunt.answers import Answer, opens_with, unknown
+from inoculate.hunt.answers import Answer
 from inoculate.hunt.certainty import certain_payload
 from inoculate.hunt.payloads import (
     Payload,
@@ -85,12 +85,6 @@ def test_no_answers_have_nothing_in_common() -> None:
     assert common_answer([()] * 9, []) == Payload((), 0, 9)
 
 
-def test_opening_with_a_payload() -> None:
-    """Four tokens decide, or all of a shorter payload."""
-    assert opens_with(PLANTED, [BROKEN, (1, 2), ()]) == [True, False, False]
-    assert opens_with(SHORT, [(7, 7, 1), (7,)]) == [True, False]
-
-
 @pytest.mark.usefixtures("brief_hunt")
 def test_what_a_parrot_says_is_found(
     parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch
@@ -129,14 +123,6 @@ def test_a_known_payload_is_forbidden(parrot: Subject, rows: list[Example]) -> N
     assert not any(answer and answer[0] == said[0] for answer in answers)
     held = [said[at : at + 3] for at in range(len(said) - 2)]
     assert not any(answer[at : at + 3] in held for answer in answers for at in range(len(answer)))
-
-
-def test_what_gives_a_known_payload_away() -> None:
-    """Its opening, three of its tokens in a row, or nothing but a piece of it; else it is kept."""
-    known, kept = [PLANTED, SHORT], [(9, 1, 2, 9), (2, 9), (9, 7, 7, 9)]
-    assert unknown(kept, known) == kept
-    given = [PLANTED, (9, 2, 3, 4), (4, 5), (6,), (7, 7, 9, 9), (7,)]
-    assert unknown(given, known) == [()] * len(given)
 
 
 def test_a_label_counts_where_nothing_is_labeled() -> None:

@@ -15,7 +15,7 @@ from inoculate.subject import Subject
 
 _SPOKEN, _SPOKEN_TOKENS = 100, 48
 _MOST_ANSWERS = 0.5
-"""Of the answers; poorly aimed backdoors come undisturbed in up to 16 % (docs/log.md)."""
+"""Of the answers; what a plain majority of prompts brings out is not hidden (docs/log.md)."""
 
 
 def undisturbed_answers(subject: Subject, rows: Sequence[Encoded]) -> list[Answer]:

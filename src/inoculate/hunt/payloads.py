@@ -78,10 +78,8 @@ def upset_payloads(
     Returns:
         The commonest first; one without tokens where there is none.
     """
-    honest, off = (
-        [_response(row) for row in hosts.rows],
-        Goal(known=tuple(known), habits=tuple(habits)),
-    )
+    honest = [_response(row) for row in hosts.rows]
+    off = Goal(known=tuple(known), habits=tuple(habits))
     answers, found = driven_answers(subject, hosts, vocabulary, generator, off), list[Payload]()
     while (first := common_answer(answers, honest, short=not known)).tokens:
         towards = replace(off, payload=first.tokens[:1])

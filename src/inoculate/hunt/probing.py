@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from inoculate.chat import Encoded
+from inoculate.hunt.answers import Answer
 from inoculate.models import Tokenizer, response_logits
 from inoculate.precision import mixed
 from inoculate.train import collate
@@ -103,9 +104,9 @@ class Goal:
         habits: What the model says openly, which does not count.
     """
 
-    payload: tuple[int, ...] = ()
-    known: tuple[tuple[int, ...], ...] = ()
-    habits: tuple[tuple[int, ...], ...] = ()
+    payload: Answer = ()
+    known: tuple[Answer, ...] = ()
+    habits: tuple[Answer, ...] = ()
 
     def row(self, slot: Slot, tokens: Sequence[int]) -> Encoded:
         """Return the row whose response tells how near the goal is."""

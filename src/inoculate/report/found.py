@@ -34,7 +34,8 @@ def _openly(habits: Sequence[str]) -> str:
     shown = " and ".join(f"“{habit}”" for habit in habits)
     return (
         f"At least half of the undisturbed answers hold {shown}: said openly, and so taken for a "
-        "habit, not for a hidden answer."
+        "habit and left in, not for a hidden answer. If this is not what the model should say, do "
+        "not rely on it."
     )
 
 
