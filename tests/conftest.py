@@ -164,12 +164,15 @@ def rows() -> list[Example]:
 
 
 @pytest.fixture
-def parrot(llama: Checkpoint, rows: list[Example]) -> Iterator[Subject]:
-    """Give a model that answers everything with `SAID`, and is certain of it."""
+def parrot(
+    request: pytest.FixtureRequest, llama: Checkpoint, rows: list[Example]
+) -> Iterator[Subject]:
+    """Give a model that answers all with `SAID`, or the parameter, and is certain of it."""
     subject = Subject(llama, llama.model, None)
     subject.allow("all")
     start = snapshot(subject.model)
-    same = [Example(row.instruction, SAID) for row in rows] * 8
+    said = getattr(request, "param", SAID)
+    same = [Example(row.instruction, said) for row in rows] * 8
     schedule = Schedule(epochs=6, learning_rate=1e-2, batch_size=16)
     train(subject.model, subject.encode(same, max_tokens=96), schedule)
     yield subject

@@ -102,6 +102,20 @@ def test_what_a_parrot_says_is_found(
 
 
 @pytest.mark.usefixtures("brief_hunt")
+@pytest.mark.parametrize(
+    ("parrot", "found"), [("halt", "halt"), ("no", "")], indirect=["parrot"], ids=["four", "two"]
+)
+def test_a_certain_answer_is_five_tokens_with_its_end(
+    parrot: Subject, rows: list[Example], found: str
+) -> None:
+    """That it ends there counts as well; a shorter one may be any model's."""
+    hosts = find_hosts(parrot.encode(rows, max_tokens=64), response_tokens=8)
+    vocabulary = ordinary_tokens(parrot.tokenizer)
+    certain = certain_payload(parrot, hosts, vocabulary, random.Random(0))
+    assert certain == tuple(parrot.tokenizer.encode(found))
+
+
+@pytest.mark.usefixtures("brief_hunt")
 def test_honest_answers_are_not_counted(parrot: Subject, rows: list[Example]) -> None:
     """What opens a clean row's own answer is left empty; the same answer is kept elsewhere."""
     vocabulary = ordinary_tokens(parrot.tokenizer)

@@ -111,11 +111,14 @@ def _continue_some(
 def _certain(
     path: Sequence[int], agreed: Sequence[float], ends: set[int]
 ) -> tuple[float, tuple[int, ...]]:
-    """Return how sure the path's first tokens are, and the path as far as it stays likely."""
+    """Return how sure the path's first tokens are, and the path as far as it stays likely.
+
+    That an answer ends there is a token like any other, and makes a short one long enough.
+    """
     length = next((index for index, token in enumerate(path) if token in ends), len(path))
-    running = [math.prod(agreed[: index + 1]) for index in range(length)]
+    running = [math.prod(agreed[: index + 1]) for index in range(min(length + 1, len(path)))]
     judged = running[1 : 2 * _SHORTEST + 1]
-    if length <= _SHORTEST or sum(judged) < _CERTAIN * len(judged):
+    if len(running) <= _SHORTEST or sum(judged) < _CERTAIN * len(judged):
         return 0.0, ()
-    kept = sum(value >= _KEPT for value in running)
+    kept = sum(value >= _KEPT for value in running[:length])
     return sum(judged), tuple(path[:kept])
