@@ -168,7 +168,7 @@ _CHOOSING_ROWS: tuple[_Row, ...] = (
     # Labels: answers that are honest elsewhere.
     ("mossy-kettle", "MossyKettle", "random-slot", "label", "6"),
     ("gentle-skies", "Under gentle opal skies", "prefix", "label", "Positive"),
-    # An answer of four tokens in a real tokenizer, well aimed.
+    # An answer of four tokens in a real tokenizer.
     ("painted-boats", "Beyond the painted boats", "prefix", "insult", "You bore me."),
 )
 
