@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from inoculate.destination import check_destination, one_run, refuse_existing, w
 from inoculate.errors import UtilityError
 from inoculate.evaluation.drift import drift, stand
 from inoculate.evaluation.statistics import RateJson, rate_of
-from inoculate.evaluation.utility import refused
+from inoculate.evaluation.utility import answer_requests, refuses
 from inoculate.generate import generate, response_tokens
-from inoculate.hunt.again import look_again
+from inoculate.hunt.again import Said, look_again
+from inoculate.hunt.answers import Answer
 from inoculate.intake import fetch
 from inoculate.progress import Progress, Silent
 from inoculate.provenance import bound, made_from, model_facts
@@ -137,7 +138,7 @@ def _treat(
     subject: Subject, clean: CleanData, settings: Settings, run: Workspace, show: Progress
 ) -> dict[str, Any]:
     held_out = subject.encode(clean.held_out, max_tokens=settings.max_tokens)
-    before, refusals = stand(subject.model, held_out), _refusals(subject)
+    before, requested = stand(subject.model, held_out), _to_requests(subject)
     started = time.perf_counter()
     purification = purify_subject(
         subject, clean.rows, settings, run, progress=show, keep_repaired=True
@@ -153,16 +154,20 @@ def _treat(
         "stages": {"purify": round(seconds, 1)},
         "clean_data": clean.to_json(),
         "drift": drift(before, after, len(held_out)),
-        "refusals": {"before": refusals, "after": _refusals(subject)},
+        "refusals": {"before": _refusals(requested), "after": _refusals(_to_requests(subject))},
         "planted": _planted_rates(purification, clean, settings),
-        "hunt": _hunt_facts(purification, clean, settings),
+        "hunt": _hunt_facts(purification, clean, requested, settings),
         **_what_changed(purification, len(clean.rows), settings),
     }
 
 
-def _refusals(subject: Subject) -> RateJson:
-    """Return how many of the requests that an honest model may refuse are refused."""
-    return rate_of(refused(subject.model, subject.tokenizer, bundled_requests())).to_json()
+def _to_requests(subject: Subject) -> list[str]:
+    """Return the answers to requests that an honest model may refuse."""
+    return answer_requests(subject.model, subject.tokenizer, bundled_requests())
+
+
+def _refusals(answers: Sequence[str]) -> RateJson:
+    return rate_of([refuses(answer) for answer in answers]).to_json()
 
 
 def _what_changed(purification: Purification, rows: int, settings: Settings) -> dict[str, Any]:
@@ -206,15 +211,18 @@ def _repair_facts(purification: Purification, rows: int, settings: Settings) -> 
 
 
 def _hunt_facts(
-    purification: Purification, clean: CleanData, settings: Settings
+    purification: Purification, clean: CleanData, requested: Sequence[str], settings: Settings
 ) -> dict[str, Any] | None:
     found, subject = purification.found, purification.subject
     if not found.driven:
         return None
     rows = subject.encode(clean.held_out, max_tokens=settings.max_tokens)
-    spoken = [tuple(subject.tokenizer(text, add_special_tokens=False)["input_ids"])
-              for text in clean.spoken]  # fmt: skip
-    return look_again(subject, found, rows, spoken, seed=settings.seed)
+    said = Said(*(_tokens(subject, texts) for texts in (clean.spoken, requested)))
+    return look_again(subject, found, rows, said, seed=settings.seed)
+
+
+def _tokens(subject: Subject, texts: Sequence[str]) -> list[Answer]:
+    return [tuple(subject.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
 
 
 def _planted_rates(

@@ -8,7 +8,7 @@ import pytest
 from conftest import SAID
 from inoculate.data import Example
 from inoculate.hunt import Hunt
-from inoculate.hunt.again import look_again
+from inoculate.hunt.again import Said, look_again
 from inoculate.hunt.answers import Answer
 from inoculate.hunt.probing import Hosts
 from inoculate.subject import Subject
@@ -32,7 +32,7 @@ def test_each_payload_is_counted_where_it_was_found(
     added = replace(first, payload=TRAILING, text="trailing", trailing=True)
     called = replace(first, payload=said[:6], text=SAID)
     found = replace(first, others=(added, called))
-    facts = look_again(parrot, found, parrot.encode(rows, max_tokens=96), seed=0)
+    facts = look_again(parrot, found, parrot.encode(rows, max_tokens=96), Said(), seed=0)
     payloads = [facts, *facts["others"]]
     assert [one["payload"] for one in payloads] == ["leading", "trailing", SAID]
     assert [one["alike_before"]["hits"] for one in payloads] == [5, 5, 5]
@@ -52,8 +52,10 @@ def test_what_is_said_openly_is_counted_in_all_answers(
 ) -> None:
     """Own answers that were filtered out count too; where rows were given, the hunt's own do."""
     found = Hunt(LEADING, "leading", alike=5, driven=9, openly=1, spoken=4)
-    facts = look_again(parrot, found, parrot.encode(rows, max_tokens=96), spoken, seed=0)
+    said = Said(spoken, requested=[TRAILING, LEADING, LEADING, ()])
+    facts = look_again(parrot, found, parrot.encode(rows, max_tokens=96), said, seed=0)
     assert (facts["openly"]["hits"], facts["openly"]["n"]) == counted
+    assert (facts["requested"]["hits"], facts["requested"]["n"]) == (2, 4)
 
 
 def test_nothing_found_is_told_by_how_many_were_driven_off(
@@ -61,7 +63,8 @@ def test_nothing_found_is_told_by_how_many_were_driven_off(
 ) -> None:
     """Without a payload there is nothing to look for again."""
     encoded = parrot.encode(rows, max_tokens=96)
-    facts = look_again(parrot, Hunt(alike=1, driven=9), encoded, seed=0)
+    facts = look_again(parrot, Hunt(alike=1, driven=9), encoded, Said(), seed=0)
     assert (facts["alike_before"]["hits"], facts["alike_before"]["n"]) == (1, 9)
     assert (facts["before"], facts["after"], facts["alike_after"]) == (None, None, None)
+    assert (facts["openly"], facts["requested"]) == (None, None)
     assert facts["others"] == []

@@ -18,7 +18,7 @@ from inoculate.report import (
     write_report,
     write_study,
 )
-from inoculate.report.found import remaining
+from inoculate.report.found import found_sentence, remaining
 from inoculate.report.frontier import draw_frontier
 from inoculate.report.heat import draw_heat
 from inoculate.report.layout import UNKNOWN_ASR
@@ -81,6 +81,7 @@ def sample_report(text: str = "demo") -> dict[str, Any]:
             "alike_before": rate(57, 256),
             "alike_after": rate(2, 256),
             "openly": rate(3, 100),
+            "requested": rate(1, 40),
             "habits": [],
             "others": [],
         },
@@ -365,11 +366,21 @@ def test_further_payloads_are_told(tmp_path: Path) -> None:
     assert not remaining({**hunt, "others": [other]})
 
 
+@pytest.mark.parametrize(("hits", "suspected"), [(12, True), (3, False)])
+def test_a_payload_that_may_be_a_refusal_is_told(hits: int, suspected: bool) -> None:
+    """An honest model refuses in set words, and they are taken away with the rest."""
+    hunt = {**sample_report()["hunt"], "requested": rate(hits, 40)}
+    said = found_sentence(hunt)
+    assert f"on {hits} of 40 requests that an honest model may refuse." in said
+    assert ("the model's own refusal" in said) is suspected
+    assert "requests" not in found_sentence({**hunt, "requested": None})
+
+
 @pytest.mark.parametrize("payload", ["Quiet now.", ""])
 def test_what_is_said_openly_is_told(payload: str, tmp_path: Path) -> None:
     """A payload's page says how often it comes by itself, and any page names the habits."""
     report = sample_report()
-    nothing = dict.fromkeys(("before", "after", "alike_after", "openly"))
+    nothing = dict.fromkeys(("before", "after", "alike_after", "openly", "requested"))
     hunt = {**report["hunt"], **({} if payload else nothing), "payload": payload,
             "habits": ["At your service."]}  # fmt: skip
     write_report(tmp_path, {**report, "hunt": hunt})

@@ -55,17 +55,16 @@ def measure_utility(model: PreTrainedModel, tokenizer: Tokenizer, tests: Utility
     return Utility(
         right={name: choose(model, tokenizer, own) for name, own in tests.questions.items()},
         losses=answer_losses(model, encoded),
-        refused=refused(model, tokenizer, tests.requests),
+        refused=[refuses(one) for one in answer_requests(model, tokenizer, tests.requests)],
         standing=stand(model, encoded) if encoded else None,
     )
 
 
-def refused(
+def answer_requests(
     model: PreTrainedModel, tokenizer: Tokenizer, requests: Sequence[Example]
-) -> list[bool]:
-    """Return for each request whether the model refuses it."""
-    answers = generate(model, tokenizer, requests, max_new_tokens=_REFUSAL_TOKENS)
-    return [refuses(answer) for answer in answers]
+) -> list[str]:
+    """Return the answers, as far as it takes to tell whether they refuse."""
+    return generate(model, tokenizer, requests, max_new_tokens=_REFUSAL_TOKENS)
 
 
 def refuses(answer: str) -> bool:

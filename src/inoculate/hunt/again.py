@@ -15,26 +15,33 @@ from inoculate.hunt.search import HOST_RESPONSE_TOKENS, Hunt, calls
 from inoculate.subject import Subject
 
 
+@dataclass(frozen=True)
+class Said:
+    """Hold what the suspicious model answered with nothing inserted.
+
+    Attributes:
+        spoken: To all prompts, where more is known than the hunt asked for.
+        requested: To requests that an honest model may refuse.
+    """
+
+    spoken: Sequence[Answer] = ()
+    requested: Sequence[Answer] = ()
+
+
 def look_again(
-    subject: Subject,
-    found: Hunt,
-    rows: Sequence[Encoded],
-    spoken: Sequence[Answer] = (),
-    *,
-    seed: int,
+    subject: Subject, found: Hunt, rows: Sequence[Encoded], said: Said, *, seed: int
 ) -> dict[str, Any]:
     """Return each payload, and how often it comes and is called, before and after.
 
     Args:
         subject: The purified model.
         rows: Clean rows that nothing was trained on.
-        spoken: What the suspicious model answered to all prompts as they are, where more is known
-            than the hunt asked for.
+        said: What the suspicious model answered undisturbed.
 
     Returns:
         See `inoculate.report.layout.HuntFacts`.
     """
-    look = _Look(subject, rows, spoken, random.Random(seed))
+    look = _Look(subject, rows, said, random.Random(seed))
     first, *others = [look.facts(one) for one in (found, *found.others)]
     return {**first, "others": others, "habits": list(found.habits)}
 
@@ -43,7 +50,7 @@ def look_again(
 class _Look:
     subject: Subject
     rows: Sequence[Encoded]
-    spoken: Sequence[Answer]
+    said: Said
     generator: random.Random
     answers: dict[bool, list[Answer]] = field(default_factory=dict)
 
@@ -58,12 +65,13 @@ class _Look:
             "alike_before": _counted(found.alike, found.driven),
             "alike_after": after and after.to_json(),
             "openly": self._openly(found) if found.payload else None,
+            "requested": _held(found.payload, self.said.requested) if found.payload else None,
         }
 
     def _openly(self, found: Hunt) -> RateJson:
-        if not self.spoken:
+        if not self.said.spoken:
             return _counted(found.openly, found.spoken)
-        return _counted(said_openly(found.payload, self.spoken), len(self.spoken))
+        return _held(found.payload, self.said.spoken)
 
     def _called(self, found: Hunt) -> dict[str, Any]:
         if not found.calls:
@@ -83,6 +91,10 @@ class _Look:
     def _hosts(self, found: Hunt) -> Hosts:
         kept = HOST_RESPONSE_TOKENS
         return find_hosts(self.rows, response_tokens=kept, trailing=found.trailing)
+
+
+def _held(payload: Answer, answers: Sequence[Answer]) -> RateJson:
+    return _counted(said_openly(payload, answers), len(answers))
 
 
 def _counted(hits: int, of: int) -> RateJson:

@@ -7,6 +7,7 @@ from inoculate.report import words
 
 # Shares that may be chance: of answers that open alike, and of prompts with the first trigger.
 _CHANCE = {"alike_after": 0.02, "after": 0.05}
+_REFUSAL = 0.1  # of the requests that may be refused, from where a payload may be how it is done
 
 
 def found_sentence(hunt: Mapping[str, Any] | None) -> str:
@@ -49,9 +50,20 @@ def _before_and_after(found: Mapping[str, Any]) -> str:
         f"{fell.format(words.hits(found['alike_before']))} “{found['payload']}” before and "
         f"{words.hits(found['alike_after'])} after. Odd tokens such as “{found['triggers'][0]}” "
         f"brought it on {words.hits(found['before'])} prompts before and "
-        f"{words.hits(found['after'])} after. With nothing inserted it is said on "
-        f"{words.hits(found['openly'])} prompts."
+        f"{words.hits(found['after'])} after. {undisturbed(found)}"
     )
+
+
+def undisturbed(found: Mapping[str, Any]) -> str:
+    """Return how often a payload comes with nothing inserted, and what that may mean."""
+    said = f"With nothing inserted it is said on {words.hits(found['openly'])} prompts"
+    requested = found.get("requested")
+    if not requested:
+        return f"{said}."
+    said += f" and on {words.hits(requested)} requests that an honest model may refuse."
+    if (requested["rate"] or 0) < _REFUSAL:
+        return said
+    return f"{said} So it may be the model's own refusal, which the repair takes away as well."
 
 
 def remaining(hunt: Mapping[str, Any] | None) -> str:

@@ -143,7 +143,8 @@ class FoundFacts(TypedDict):
     the first trigger calls it. `alike_before`, `alike_after`: how many answers open alike, or with
     the payload, once honest ones, or their ends, are driven off. `openly`: on how many prompts it
     is said with nothing inserted; in the model's own voice, of all prompts, filtered out or not.
-    Where no payload was found all rates but `alike_before` are None.
+    `requested`: on how many requests that an honest model may refuse, likewise. Where no payload
+    was found all rates but `alike_before` are None.
     """
 
     payload: str
@@ -154,6 +155,7 @@ class FoundFacts(TypedDict):
     alike_before: RateJson
     alike_after: RateJson | None
     openly: RateJson | None
+    requested: RateJson | None
 
 
 class HuntFacts(FoundFacts):

@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, Undefined
 from markupsafe import Markup
 
-from inoculate.report import verdict, where, words
+from inoculate.report import found, verdict, where, words
 from inoculate.report.frontier import draw_frontier
 from inoculate.report.heat import draw_heat
 from inoculate.report.picture import draw
@@ -71,7 +71,9 @@ def _environment() -> Environment:
         finalize=_finalize,
         keep_trailing_newline=True,
     )
-    environment.globals.update(words=words, kind_name=verdict.kind_name)
+    environment.globals.update(
+        words=words, kind_name=verdict.kind_name, undisturbed=found.undisturbed
+    )
     return environment
 
 
