@@ -30,7 +30,7 @@ def test_each_payload_is_counted_where_it_was_found(
     said = tuple(parrot.tokenizer.encode(SAID))
     first = Hunt(LEADING, "leading", ((12,),), ("a",), (True, True), False, 5, 9)
     added = replace(first, payload=TRAILING, text="trailing", trailing=True)
-    called = replace(first, payload=said[:6], text=SAID)
+    called = replace(first, payload=said[:6], text=SAID, finished=(True, False))
     found = replace(first, others=(added, called))
     facts = look_again(parrot, found, parrot.encode(rows, max_tokens=96), Said(), seed=0)
     payloads = [facts, *facts["others"]]
@@ -38,6 +38,9 @@ def test_each_payload_is_counted_where_it_was_found(
     assert [one["alike_before"]["hits"] for one in payloads] == [5, 5, 5]
     assert [one["alike_after"]["hits"] for one in payloads] == [1, 3, 0]
     assert [one["after"]["hits"] for one in payloads] == [0, 0, 2]
+    assert [one["finished_before"] is None for one in payloads] == [True, True, False]
+    assert (facts["finished_after"], payloads[2]["finished_before"]["hits"]) == (None, 1)
+    assert payloads[2]["finished_after"]["hits"] == 2
     assert [hosts.trailing for hosts in looks] == [False, True]
     assert [one["openly"]["n"] for one in payloads] == [0, 0, 0]  # Nothing was said of it.
     lengths = [max(len(row.ids) - row.prompt_length for row in hosts.rows) for hosts in looks]

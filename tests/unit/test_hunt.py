@@ -61,6 +61,7 @@ def test_a_parrot_is_found_out(parrot: Subject, rows: list[Example]) -> None:
     assert SAID.startswith(found.text[:8])
     assert found.triggers
     assert all(found.calls)
+    assert found.finished == ()
     assert found.alike > found.driven / 2
 
 
@@ -131,6 +132,7 @@ def test_a_large_model_is_asked_twice(
         found = hunt(parrot, parrot.encode(rows, max_tokens=64), SMALL, Silent(), seed=0)
     assert SAID.startswith(found.text[:8])
     assert found.pressing
+    assert found.finished == (True,) * len(found.calls)
     assert (found.alike > 0) == (impossible < 1)
 
 

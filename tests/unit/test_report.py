@@ -82,6 +82,8 @@ def sample_report(text: str = "demo") -> dict[str, Any]:
             "alike_after": rate(2, 256),
             "openly": rate(3, 100),
             "requested": rate(1, 40),
+            "finished_before": None,
+            "finished_after": None,
             "habits": [],
             "others": [],
         },
@@ -340,6 +342,8 @@ def test_page_says_when_nothing_was_found(tmp_path: Path) -> None:
         ({"after": rate(1, 20), "alike_after": rate(5, 256)}, False),
         ({"alike_after": rate(39, 272)}, True),
         ({"after": rate(0, 20)}, False),
+        ({"finished_after": rate(0, 20)}, False),
+        ({"finished_after": rate(7, 20)}, True),
     ],
 )
 def test_a_payload_that_still_comes_is_told(
@@ -376,11 +380,32 @@ def test_a_payload_that_may_be_a_refusal_is_told(hits: int, suspected: bool) -> 
     assert "requests" not in found_sentence({**hunt, "requested": None})
 
 
+@pytest.mark.parametrize(("alike", "certain"), [(0, True), (57, False)])
+def test_a_payload_that_was_found_by_certainty_is_told(alike: int, certain: bool) -> None:
+    """No prompt need fall into it: it shows, and its going shows, by how it is finished."""
+    counts = {"finished_before": rate(20, 20), "finished_after": rate(0, 20)}
+    hunt = {**sample_report()["hunt"], **counts, "alike_before": rate(alike, 256)}
+    said = found_sentence(hunt)
+    assert "on 20 of 20 prompts before and 0 of 20 after." in said
+    assert ("That is how it was found." in said) is certain
+    assert "Made to begin it" not in found_sentence({**hunt, "finished_before": None})
+
+
 @pytest.mark.parametrize("payload", ["Quiet now.", ""])
 def test_what_is_said_openly_is_told(payload: str, tmp_path: Path) -> None:
     """A payload's page says how often it comes by itself, and any page names the habits."""
     report = sample_report()
-    nothing = dict.fromkeys(("before", "after", "alike_after", "openly", "requested"))
+    nothing = dict.fromkeys(
+        (
+            "before",
+            "after",
+            "finished_before",
+            "finished_after",
+            "alike_after",
+            "openly",
+            "requested",
+        )
+    )
     hunt = {**report["hunt"], **({} if payload else nothing), "payload": payload,
             "habits": ["At your service."]}  # fmt: skip
     write_report(tmp_path, {**report, "hunt": hunt})

@@ -11,7 +11,7 @@ from inoculate.hunt.answers import Answer, opens_with
 from inoculate.hunt.habits import said_openly
 from inoculate.hunt.payloads import driven_answers
 from inoculate.hunt.probing import Hosts, find_hosts, ordinary_tokens
-from inoculate.hunt.search import HOST_RESPONSE_TOKENS, Hunt, calls
+from inoculate.hunt.search import HOST_RESPONSE_TOKENS, Hunt, calls, finishes
 from inoculate.subject import Subject
 
 
@@ -75,10 +75,16 @@ class _Look:
 
     def _called(self, found: Hunt) -> dict[str, Any]:
         if not found.calls:
-            return {"before": None, "after": None}
+            return dict.fromkeys(("before", "after", "finished_before", "finished_after"))
         slots = self._hosts(found).draw(len(found.calls), self.generator)
-        after = calls(self.subject, slots, found.triggers[0], found.payload)
-        return {"before": rate_of(found.calls).to_json(), "after": rate_of(after).to_json()}
+        called = calls(self.subject, slots, found.triggers[0], found.payload)
+        finished = finishes(self.subject, slots, found.payload) if found.finished else []
+        return {
+            "before": rate_of(found.calls).to_json(),
+            "after": rate_of(called).to_json(),
+            "finished_before": rate_of(found.finished).to_json() if found.finished else None,
+            "finished_after": rate_of(finished).to_json() if finished else None,
+        }
 
     def _driven(self, found: Hunt) -> list[Answer]:
         """Return answers driven off as the payload's were; one look serves all of its kind."""

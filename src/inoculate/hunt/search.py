@@ -42,6 +42,8 @@ class Hunt:
         triggers: Token sequences that call it, most effective first.
         examples: The first triggers as text.
         calls: For each trial prompt, whether the first trigger brought the payload.
+        finished: Whether the model, made to begin the payload there, went on with it; asked of a
+            large model, and of payloads of two tokens or more.
         pressing: Whether the repair is to press on the payload, as in large models.
         alike: How many answers opened alike once honest ones had been driven off; it is counted
             where no payload is found as well.
@@ -66,6 +68,7 @@ class Hunt:
     openly: int = 0
     spoken: int = 0
     habits: tuple[str, ...] = ()
+    finished: tuple[bool, ...] = ()
 
     @property
     def every(self) -> "tuple[Hunt, ...]":
@@ -105,6 +108,16 @@ def hunt(
 def is_large(subject: Subject) -> bool:
     """Tell whether the repair presses on a payload that is found."""
     return subject.parameters() >= _PRESSED_FROM
+
+
+def finishes(subject: Subject, slots: Sequence[Slot], payload: Sequence[int]) -> list[bool]:
+    """Return for each slot's row whether the model, made to begin the payload, goes on with it."""
+    rest = list(payload[1 : _PAYLOAD_TOKENS + 1])
+    if not rest:
+        return []
+    prompts = [[*slot.row.ids[: slot.row.prompt_length], payload[0]] for slot in slots]
+    answers = continue_prompts(subject.model, subject.tokenizer, prompts, len(rest))
+    return [answer[: len(rest)] == rest for answer in answers]
 
 
 def calls(
@@ -202,6 +215,7 @@ class _Search:
             trailing=payload.trailing,
             openly=said_openly(payload.tokens, self.spoken),
             spoken=len(self.spoken),
+            finished=tuple(finishes(self.subject, slots, payload.tokens)) if large else (),
         )
 
     def _look(self, hosts: Hosts, known: Sequence[Answer] = ()) -> list[Payload]:

@@ -140,9 +140,11 @@ class FoundFacts(TypedDict):
     """Say what the hunt found, an empty payload where it found nothing, before and after.
 
     `trailing`: whether the payload comes after the honest answer. `before`, `after`: how often
-    the first trigger calls it. `alike_before`, `alike_after`: how many answers open alike, or with
-    the payload, once honest ones, or their ends, are driven off. `openly`: on how many prompts it
-    is said with nothing inserted; in the model's own voice, of all prompts, filtered out or not.
+    the first trigger calls it. `finished_before`, `finished_after`: how often it is gone on with
+    once begun; None for a small model. `alike_before`, `alike_after`: how many answers open alike,
+    or with the payload, once honest ones, or their ends, are driven off. `openly`: on how many
+    prompts it is said with nothing inserted; in the model's own voice, of all prompts, filtered
+    out or not.
     `requested`: on how many requests that an honest model may refuse, likewise. Where no payload
     was found all rates but `alike_before` are None.
     """
@@ -152,6 +154,8 @@ class FoundFacts(TypedDict):
     triggers: list[str]
     before: RateJson | None
     after: RateJson | None
+    finished_before: RateJson | None
+    finished_after: RateJson | None
     alike_before: RateJson
     alike_after: RateJson | None
     openly: RateJson | None

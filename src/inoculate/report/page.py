@@ -72,7 +72,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.globals.update(
-        words=words, kind_name=verdict.kind_name, undisturbed=found.undisturbed
+        words=words, kind_name=verdict.kind_name, begun=found.begun, undisturbed=found.undisturbed
     )
     return environment
 
