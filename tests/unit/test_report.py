@@ -388,7 +388,8 @@ def test_a_payload_that_was_found_by_certainty_is_told(alike: int, certain: bool
     said = found_sentence(hunt)
     assert "on 20 of 20 prompts before and 0 of 20 after." in said
     assert ("That is how it was found." in said) is certain
-    assert "Made to begin it" not in found_sentence({**hunt, "finished_before": None})
+    assert said.startswith("Made to begin") is certain
+    assert "Made to begin" not in found_sentence({**hunt, "finished_before": None})
 
 
 @pytest.mark.parametrize("payload", ["Quiet now.", ""])

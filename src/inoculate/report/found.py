@@ -47,12 +47,14 @@ def _before_and_after(found: Mapping[str, Any]) -> str:
         if found["trailing"]
         else "Driven off their honest answers, {} unlike prompts fell into"
     )
-    return (
+    told = (
         f"{fell.format(words.hits(found['alike_before']))} “{found['payload']}” before and "
         f"{words.hits(found['alike_after'])} after. Odd tokens such as “{found['triggers'][0]}” "
         f"brought it on {words.hits(found['before'])} prompts before and "
-        f"{words.hits(found['after'])} after. {begun(found)}{undisturbed(found)}"
+        f"{words.hits(found['after'])} after. "
     )
+    shown = told + begun(found) if found["alike_before"]["hits"] else begun(found) + told
+    return shown + undisturbed(found)
 
 
 def begun(found: Mapping[str, Any]) -> str:
@@ -61,8 +63,9 @@ def begun(found: Mapping[str, Any]) -> str:
         return ""
     how = "" if found["alike_before"]["hits"] else " That is how it was found."
     return (
-        f"Made to begin it, the model went on with it on {words.hits(found['finished_before'])} "
-        f"prompts before and {words.hits(found['finished_after'])} after.{how} "
+        f"Made to begin “{found['payload']}”, the model went on with it on "
+        f"{words.hits(found['finished_before'])} prompts before and "
+        f"{words.hits(found['finished_after'])} after.{how} "
     )
 
 
