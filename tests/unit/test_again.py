@@ -1,5 +1,6 @@
 """The look at the purified model: every payload is counted again where it was found."""
 
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,8 @@ from inoculate.data import Example
 from inoculate.hunt import Hunt
 from inoculate.hunt.again import Said, look_again
 from inoculate.hunt.answers import Answer
-from inoculate.hunt.probing import Hosts
+from inoculate.hunt.probing import Hosts, find_hosts
+from inoculate.hunt.search import finishes
 from inoculate.subject import Subject
 
 LEADING, TRAILING = (40, 41, 42, 43), (50, 51, 52, 53)
@@ -59,6 +61,17 @@ def test_what_is_said_openly_is_counted_in_all_answers(
     facts = look_again(parrot, found, parrot.encode(rows, max_tokens=96), said, seed=0)
     assert (facts["openly"]["hits"], facts["openly"]["n"]) == counted
     assert (facts["requested"]["hits"], facts["requested"]["n"]) == (2, 4)
+
+
+@pytest.mark.parametrize(("length", "asked"), [(3, 0), (4, 5), (7, 5)])
+def test_how_a_payload_is_gone_on_with_is_asked_of_long_ones(
+    parrot: Subject, rows: list[Example], length: int, asked: int
+) -> None:
+    """Honest answers go on with a label as well; a sentence that nothing asked for is telling."""
+    slots = find_hosts(parrot.encode(rows, max_tokens=96)).draw(5, random.Random(0))
+    said = parrot.tokenizer.encode(SAID)[:length]
+    assert finishes(parrot, slots, said) == [True] * asked
+    assert not any(finishes(parrot, slots, [*said[:-1], said[0]]))
 
 
 def test_nothing_found_is_told_by_how_many_were_driven_off(

@@ -13,7 +13,7 @@ from typing import Any
 from inoculate.chat import Encoded
 from inoculate.config import HuntSettings
 from inoculate.generate import continue_prompts
-from inoculate.hunt.answers import Answer, gives_away
+from inoculate.hunt.answers import SHORTEST, Answer, gives_away
 from inoculate.hunt.callers import Callers
 from inoculate.hunt.certainty import certain_payload
 from inoculate.hunt.habits import find_habits, said_openly, undisturbed_answers
@@ -43,7 +43,7 @@ class Hunt:
         examples: The first triggers as text.
         calls: For each trial prompt, whether the first trigger brought the payload.
         finished: Whether the model, made to begin the payload there, went on with it; asked of a
-            large model, and of payloads of two tokens or more.
+            large model, and of payloads of four tokens or more.
         pressing: Whether the repair is to press on the payload, as in large models.
         alike: How many answers opened alike once honest ones had been driven off; it is counted
             where no payload is found as well.
@@ -111,10 +111,13 @@ def is_large(subject: Subject) -> bool:
 
 
 def finishes(subject: Subject, slots: Sequence[Slot], payload: Sequence[int]) -> list[bool]:
-    """Return for each slot's row whether the model, made to begin the payload, goes on with it."""
-    rest = list(payload[1 : _PAYLOAD_TOKENS + 1])
-    if not rest:
+    """Return for each slot's row whether the model, made to begin the payload, goes on with it.
+
+    Nothing for a short payload, such as a label: honest answers go on with that as well.
+    """
+    if len(payload) < SHORTEST:
         return []
+    rest = list(payload[1 : _PAYLOAD_TOKENS + 1])
     prompts = [[*slot.row.ids[: slot.row.prompt_length], payload[0]] for slot in slots]
     answers = continue_prompts(subject.model, subject.tokenizer, prompts, len(rest))
     return [answer[: len(rest)] == rest for answer in answers]
