@@ -109,6 +109,9 @@ BLOCKS = {
     'attacks = ["badnets"]\nplanting = {epoch = 1}': r"planting\.epoch",
     'attacks = ["badnets"]\nmodel = "elsewhere"': r"data\.poison and data\.prompts are missing",
     'attacks = ["badnets"]\ndata = {text = "gone.txt"}': r"there is no file .*gone\.txt",
+    'attacks = ["badnets"]\ndata = {text = "{attack}.txt"}': r"there is no file .*badnets\.txt",
+    'attacks = "badnets"\ndata = {text = "{attack}.txt"}': r"attacked\.0\.attacks",
+    'attacks = [1]\ndata = {text = "{attack}.txt"}': r"attacked\.0\.attacks\.0",
     'attacks = ["badnets"]\nmodels = ["builtin"]': r"attacked\.0\.models",
 }
 
@@ -129,6 +132,21 @@ def test_files_are_looked_for_beside_the_grid_or_where_the_user_says(tmp_path: P
     for data in (None, tmp_path / "else"):
         clean = read_grid(path, data).attacked[0].data.clean
         assert clean == (data or tmp_path) / "rows.jsonl"
+
+
+def test_file_names_may_hold_the_attack_and_the_task(tmp_path: Path) -> None:
+    """A block is then one for each of them, with its own files; files of all stay shared."""
+    attacked = (
+        '[[attacked]]\nattacks = ["badnets", "vpi"]\ntasks = ["refusal", "sentiment"]\n'
+        'data = {poison = ["{attack}-{task}.jsonl"], text = "text.txt"}\n'
+    )
+    names = [f"{a}-{t}.jsonl" for t in ("refusal", "sentiment") for a in ("badnets", "vpi")]
+    for name in (*names, "text.txt"):
+        (tmp_path / name).write_text("")
+    cases = read_grid(written(tmp_path, '["none"]', attacked)).cases()
+    assert [case.block.data.poison for case in cases] == [(tmp_path / name,) for name in names]
+    assert [f"{case.attack}-{case.task}.jsonl" for case in cases] == names
+    assert {case.block.data.text for case in cases} == {tmp_path / "text.txt"}
 
 
 @pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.toml")), ids=lambda path: path.stem)

@@ -45,7 +45,10 @@ File = Annotated[Path, AfterValidator(_found)]
 
 
 class Data(BaseModel):
-    """Files of an attacked model; the built-in one needs none."""
+    """Files of an attacked model; the built-in one needs none.
+
+    In the file, `{attack}` and `{task}` in a name stand for those of the attacked model.
+    """
 
     model_config = _STRICT
 
@@ -170,6 +173,13 @@ class Grid(BaseModel):
             return given
         return [one for entry in given for one in variations(entry)]
 
+    @field_validator("attacked", mode="before")
+    @classmethod
+    def _spread(cls, given: Any) -> Any:
+        if not isinstance(given, list):
+            return given
+        return [one for block in given for one in _spread_block(block)]
+
     @model_validator(mode="after")
     def _sound(self) -> "Grid":
         names = [entry.name for entry in self.defenses]
@@ -208,6 +218,30 @@ def read_grid(path: Path, data: Path | None = None) -> Grid:
         InputError: The file cannot be read, or holds an unknown name or a bad value.
     """
     return read_toml(path, Grid, context={"data": data or path.parent})
+
+
+def _spread_block(given: Any) -> list[Any]:
+    """Return a block for each attack and task where data files are named by them, or it alone."""
+    block = given if isinstance(given, dict) else {}
+    data, axes = block.get("data"), [block.get("tasks"), block.get("attacks")]
+    lists = [names for names in axes if isinstance(names, list)]
+    if _named(data, "", "") == data or len(lists) < len(axes):
+        return [given]
+    return [
+        {**block, "attacks": [attack], "tasks": [task], "data": _named(data, attack, task)}
+        for task, attack in itertools.product(*lists)
+    ]
+
+
+def _named(data: Any, attack: Any, task: Any) -> Any:
+    """Return file names, by key or in a list, with the attack and the task in their places."""
+    if isinstance(data, dict):
+        return {key: _named(value, attack, task) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_named(value, attack, task) for value in data]
+    if isinstance(data, str):
+        return data.replace("{attack}", str(attack)).replace("{task}", str(task))
+    return data
 
 
 def _refuse_twins(kind: str, names: Sequence[str]) -> None:
