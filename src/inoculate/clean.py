@@ -69,8 +69,14 @@ def given_rows(examples: Sequence[Example], settings: Settings) -> CleanData:
     """Return the user's rows.
 
     Raises:
-        DataError: They are too few.
+        DataError: They are too few, or the answer of one is blank, which it would be taught.
     """
+    blank = sum(not example.output.strip() for example in examples)
+    if blank:
+        raise DataError(
+            f"{blank} of {len(examples)} clean rows have a blank output. Give each row an answer, "
+            "or none an output, and the model answers them itself."
+        )
     return _divided(examples, USER_FILE, {}, settings)
 
 

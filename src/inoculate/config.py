@@ -37,7 +37,7 @@ class VariantSettings(BaseModel):
     """Triggered rows in each variant's training data. [log: Which learning rate fits 1.5 million
     and 7 billion parameters?]"""
     epochs: float = Field(3.0, gt=0)
-    """Passes over a variant's rows in one round; of no effect on gradients, like what follows.
+    """Passes over a variant's rows in one round; of no effect on gradients, like the rate.
     [log: Which learning rate fits 1.5 million and 7 billion parameters?]"""
     learning_rate: float | None = Field(None, gt=0)
     """Peak rate of the first two rounds; the third has 1.5 times, later ones 2.25 times that.
@@ -101,7 +101,8 @@ class HuntSettings(BaseModel):
     """Token sequences that are moved towards the payload at once; 0 for no hunt, not even for the
     payload. [log: Settings of the hunt]"""
     steps: int = Field(12, ge=1)
-    """Moves of each sequence towards the payload. [log: Grown triggers]"""
+    """Moves of each sequence towards the payload; four where soft triggers press, which the tokens
+    are no part of. [log: Grown triggers]"""
     candidates: int = Field(16, ge=1)
     """Neighbors tried in one move. [log: Grown triggers]"""
     hosts: int = Field(4, ge=2)

@@ -63,6 +63,7 @@ def test_given_answers_are_taken_as_they_are(subject: Subject, tmp_path: Path) -
     assert made.source == USER_FILE
     assert made.spoken == ()
     assert resolve_target(Settings(), made).repair.target == "answers"
-    mixed = written(tmp_path / "mixed.jsonl", [*rows, {"instruction": "Say"}])
-    with pytest.raises(DataError, match="row 21"):
-        clean_data(subject, mixed, Settings(), Workspace(tmp_path / "run"), Silent())
+    for odd, said in (({}, "row 21"), ({"output": " "}, "1 of 21 clean rows have a blank output")):
+        mixed = written(tmp_path / "mixed.jsonl", [*rows, {"instruction": "Say", **odd}])
+        with pytest.raises(DataError, match=said):
+            clean_data(subject, mixed, Settings(), Workspace(tmp_path / "run"), Silent())

@@ -47,7 +47,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Remove backdoors from language models without knowing the trigger.\n\n"
     "Exit codes: 0 done · 1 unexpected failure · 2 bad input · 3 a synthetic backdoor was not "
-    "learned · 4 a planted attack stayed below its floor · 5 too much utility lost · 6 outputs "
+    "learned · 4 a planted canary stayed below its floor · 5 too much utility lost · 6 outputs "
     "differ from those to reproduce · 130, 143 stopped; purify, demo, compare and reproduce go on "
     "with the same command.",
 )

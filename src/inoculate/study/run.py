@@ -94,7 +94,7 @@ def _finish(cases: Sequence[Sequence[Trial]], processes: int, progress: Progress
     left = [
         (index, trial)
         for index, trials in enumerate(cases)
-        for trial in sorted(trials, key=_turn)
+        for trial in _in_turn(trials)
         if trial.stored() is None
     ]
     run = _one_by_one(left, progress) if processes == 1 else _side_by_side(left, processes)
@@ -155,13 +155,10 @@ def _needed(trial: Trial) -> str | None:
     return None if name == NONE else name
 
 
-def _turn(trial: Trial) -> tuple[int, bool]:
-    """Put the default recipe first among those that wait for the same one."""
-    return _depth(trial), trial.entry.name != OURS
-
-
-def _depth(trial: Trial) -> int:
-    return _depth(trial.after) + 1 if trial.after else 0
+def _in_turn(trials: Sequence[Trial]) -> list[Trial]:
+    """Return undefended, then what others wait for, then the rest in the order of the grid."""
+    awaited = {OURS, *(trial.after.entry.name for trial in trials if trial.after)}
+    return sorted(trials, key=lambda it: (it.entry.name != NONE, it.entry.name not in awaited))
 
 
 def _name(trial: Trial) -> str:
