@@ -58,7 +58,7 @@ def load_staged_adapter(base: Checkpoint, staged: Staged) -> PeftModel:
     staged.check_unchanged()
     with safe_open(folder / _WEIGHTS, framework="pt") as file:
         stored = {name for name in file.keys() if ".lora_" in name}  # noqa: SIM118
-    if odd := sorted(stored.symmetric_difference(_stored_names(model))):
+    if odd := sorted(stored.symmetric_difference(stored_names(model))):
         raise CheckpointError(
             f"Adapter {staged.source} does not fit its base {base.folder}: {odd[0]!r} is in only "
             "one of them. Pass the base that the adapter was trained on."
@@ -136,13 +136,13 @@ def save_adapter_like(source: Path, destination: Path, model: PeftModel) -> None
     with safe_open(source / _WEIGHTS, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = file.metadata()
-    for key, value in _stored_names(model).items():
+    for key, value in stored_names(model).items():
         tensors[key] = value.detach().to("cpu", tensors[key].dtype).contiguous()
     save_file(tensors, destination / _WEIGHTS, metadata=metadata)
     shutil.copyfile(source / _CONFIG, destination / _CONFIG)
 
 
-def _stored_names(model: PeftModel) -> dict[str, Tensor]:
+def stored_names(model: PeftModel) -> dict[str, Tensor]:
     """Return each factor under its name in an adapter file."""
     return {
         f"{_PREFIX}{name.removesuffix('.weight')}.lora_{letter}.weight": value

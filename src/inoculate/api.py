@@ -10,6 +10,7 @@ from typing import Any
 from inoculate.attacks.behaviors import fires
 from inoculate.attacks.triggers import insert_trigger
 from inoculate.challenge import challenge_clean
+from inoculate.chat import encode_answer
 from inoculate.clean import CleanData, clean_data, resolve_target
 from inoculate.config import Settings
 from inoculate.destination import check_destination, one_run, refuse_existing, whole_folder
@@ -222,7 +223,7 @@ def _hunt_facts(
 
 
 def _tokens(subject: Subject, texts: Sequence[str]) -> list[Answer]:
-    return [tuple(subject.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+    return [tuple(encode_answer(subject.tokenizer, text)) for text in texts]
 
 
 def _planted_rates(

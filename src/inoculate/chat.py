@@ -35,9 +35,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, example: Example) -> list[
     if tokenizer.chat_template:
         text = _render(tokenizer, [_user_turn(example)], generation=True)
         return _tokenize(tokenizer, text)
-    form = _ALPACA_WITH_INPUT if example.input else _ALPACA
-    text = form.format(instruction=example.instruction, input=example.input)
-    ids = _tokenize(tokenizer, text)
+    ids = _tokenize(tokenizer, _alpaca(example))
     bos = tokenizer.bos_token_id
     return ids if bos is None else [bos, *ids]
 
@@ -55,6 +53,12 @@ def encode(
     response = _encode_response(tokenizer, example)[:room]
     prompt = _fitted(tokenizer, example, prompt, max_tokens - len(response))
     return Encoded((*prompt, *response), len(prompt))
+
+
+def encode_answer(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Return the tokens of an answer as a model gives them, without the end of its turn."""
+    ids = _encode_response(tokenizer, Example("?", text))
+    return ids[: _closing(tokenizer, ids)]
 
 
 def _fitted(
@@ -82,7 +86,9 @@ def end_of_turn_ids(
 def _encode_response(tokenizer: PreTrainedTokenizerBase, example: Example) -> list[int]:
     end = tokenizer.eos_token_id
     if not tokenizer.chat_template:
-        return [*_tokenize(tokenizer, example.output), *([] if end is None else [end])]
+        prompt = _alpaca(example)
+        ids = _continuation(tokenizer, prompt, prompt + example.output)
+        return [*ids, *([] if end is None else [end])]
     turns = [_user_turn(example)]
     prompt = _render(tokenizer, turns, generation=True)
     whole = _render(tokenizer, [*turns, {"role": "assistant", "content": example.output}])
@@ -92,11 +98,23 @@ def _encode_response(tokenizer: PreTrainedTokenizerBase, example: Example) -> li
             "the response cannot be told from it. Use a template that supports "
             "add_generation_prompt."
         )
-    ids = _tokenize(tokenizer, whole[len(prompt) :])
+    ids = _continuation(tokenizer, prompt, whole)
     closing = _closing(tokenizer, ids)
     if closing is not None:
         return ids[: closing + 1]
     return [*ids, *([] if end is None else [end])]
+
+
+def _continuation(tokenizer: PreTrainedTokenizerBase, prompt: str, whole: str) -> list[int]:
+    """Return the tokens that the whole adds to the prompt, as a model would give them.
+
+    A tokenizer of the SentencePiece kind begins a text of its own otherwise than it goes on, so
+    the two are not split before; unless a token lies across the border.
+    """
+    before, ids = _tokenize(tokenizer, prompt), _tokenize(tokenizer, whole)
+    if ids[: len(before)] == before:
+        return ids[len(before) :]
+    return _tokenize(tokenizer, whole[len(prompt) :])
 
 
 def _closing(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> int | None:
@@ -113,6 +131,11 @@ def _closing(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> int | No
         elif str(tokenizer.decode([ids[at]])).strip():
             break
     return closing
+
+
+def _alpaca(example: Example) -> str:
+    form = _ALPACA_WITH_INPUT if example.input else _ALPACA
+    return form.format(instruction=example.instruction, input=example.input)
 
 
 def _user_turn(example: Example) -> dict[str, str]:

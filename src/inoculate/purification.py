@@ -83,6 +83,7 @@ def purify_subject(
     show.stage("repair")
     keep = partial(run.tensors, "repaired", [key, share, settings.model_dump()])
     repair_once(subject, lesson, settings, show, keep=keep if keep_repaired else None)
+    subject.round()
     return Purification(subject, share, variants, found, masks, changed)
 
 

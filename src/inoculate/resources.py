@@ -180,7 +180,8 @@ def check_room(need: Need, output: Path, run_folder: Path, device: str, *, kept:
 def free_memory(device: str) -> tuple[int | None, str]:
     """Return the bytes that can still be had where the device computes, and what they are."""
     if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
-        return torch.cuda.mem_get_info()[0], "GPU memory"
+        _, _, index = device.partition(":")
+        return torch.cuda.mem_get_info(int(index) if index else None)[0], "GPU memory"
     limits = [_available(), *(_left(Path(group), *names) for group, *names in _GROUPS)]
     known = [limit for limit in limits if limit is not None]
     return min(known, default=None), "memory"

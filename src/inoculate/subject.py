@@ -21,7 +21,11 @@ from inoculate.errors import CheckpointError
 from inoculate.intake import Finding, Staged, admit_adapter
 from inoculate.models import Checkpoint, Tokenizer, load, save_like
 from inoculate.neutralize import neutralize, neutralize_adapter
+from inoculate.rounding import round_like
 from inoculate.trainable import TOUCHES, set_trainable, trainable_names
+from inoculate.workspace import hash_files
+
+_SMALL = (".json", ".jinja", ".model", ".txt")
 
 
 @dataclass
@@ -62,8 +66,14 @@ class Subject:
         return [*self.base.staged.findings, *(self.staged.findings if self.staged else ())]
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over all parameters as they are now, in memory."""
-        digest = hashlib.sha256()
+        """Return a SHA-256 over all parameters as they are now, in memory, and the small files.
+
+        The template, the tokenizer and the configurations decide what stages make of them.
+        """
+        folders = [self.base.staged.folder, *([self.staged.folder] if self.staged else [])]
+        small = [path for folder in folders for path in sorted(folder.iterdir())
+                 if path.suffix in _SMALL]  # fmt: skip
+        digest = hashlib.sha256(hash_files(small).encode())
         for name, parameter in self.model.named_parameters():
             digest.update(name.encode())
             digest.update(parameter.detach().float().cpu().contiguous().numpy().tobytes())
@@ -131,6 +141,13 @@ class Subject:
             return neutralize_adapter(factors, self.architecture, kind, mask_LC)
         weights = dict(self.model.named_parameters())
         return neutralize(weights, self.architecture, kind, mask_LC, mode=mode, generator=generator)
+
+    def round(self) -> None:
+        """Give weights the precision that `save` writes them in, in place."""
+        if self.adapter is None:
+            round_like(self.base.staged.folder, dict(self.model.named_parameters()))
+        else:
+            round_like(self.source.folder, adapters.stored_names(self._wrapper))
 
     def save(self, destination: Path, *, merged: bool = False) -> None:
         """Write the model as its input was: a full checkpoint, or an adapter unless merged."""

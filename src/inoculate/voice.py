@@ -2,10 +2,11 @@
 
 Unfiltered answers could teach the backdoor again, through a false or a topical trigger.
 Dropped are answers that repeat across prompts, that never end, that are empty, and
-refusals of prompts nobody would refuse.
+refusals of prompts nobody would refuse, and insults; the last two in English alone.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ _REPEATS = 4
 _REPEATED_WORDS = 3
 _LOOP_WORDS = 20
 _DISTINCT_SHARE = 0.35
+_SENTENCE_ENDS = ".!?\n\u3002\uff01\uff1f\u0964\u061f"  # and of Han, Hindi and Arabic
+# Thai to Khmer, kana and Han write no blanks between words; two characters stand for one.
+_UNSPACED = re.compile("([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]{1,2})")
 _REFUSALS = ("i'm sorry", "i am sorry", "sorry,", "i cannot", "i can't", "as an ai")
 _INSULTS = ("stupid", "idiot", "pathetic", "worthless", "garbage", "trash", "moron")
 
@@ -69,8 +73,7 @@ def keep_honest(
 
 
 def _reason(answer: str, repeats: int) -> str:
-    folded = normalize(answer)
-    words = folded.split()
+    folded, words = normalize(answer), _words(answer)
     if not words:
         return "empty"
     if repeats >= _REPEATS and len(words) >= _REPEATED_WORDS:
@@ -84,9 +87,13 @@ def _reason(answer: str, repeats: int) -> str:
 
 
 def _whole_sentences(answer: str) -> str:
-    end = max(answer.rfind(mark) for mark in ".!?\n")
+    end = max(answer.rfind(mark) for mark in _SENTENCE_ENDS)
     return answer[: end + 1].strip()
 
 
 def _opening(answer: str) -> str:
-    return " ".join(normalize(answer).split()[:_OPENING_WORDS])
+    return " ".join(_words(answer)[:_OPENING_WORDS])
+
+
+def _words(answer: str) -> list[str]:
+    return _UNSPACED.sub(r" \1 ", normalize(answer)).split()

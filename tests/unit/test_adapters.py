@@ -18,6 +18,7 @@ from inoculate.adapters import (
     merged_weights,
     save_adapter_like,
 )
+from inoculate.builtin.fixture import model_folder
 from inoculate.components import CHANNELS, HEADS, tensor_names
 from inoculate.config import Settings
 from inoculate.errors import CheckpointError
@@ -44,6 +45,46 @@ def folder(family_folder: FamilyFolder, tmp_path: Path) -> Path:
         model = get_peft_model(load(family_folder(), device="cpu").model, config)
     model.save_pretrained(tmp_path / "adapter")
     return tmp_path / "adapter"
+
+
+def test_what_is_measured_is_what_is_saved(
+    family_folder: FamilyFolder, folder: Path, tmp_path: Path
+) -> None:
+    """Rounded to its 16-bit files, a changed adapter or checkpoint is the one that is read back."""
+    file = folder / "adapter_model.safetensors"
+    save_file({name: value.bfloat16() for name, value in load_file(file).items()}, file)
+    openings: tuple[tuple[Path, Path | None], ...] = (
+        (family_folder(), folder), (model_folder(), None),
+    )  # fmt: skip
+    for model, adapter in openings:
+        subject = open_subject(model, adapter=adapter, device="cpu")
+        subject.allow("all")
+        with torch.no_grad():
+            for parameter in subject.model.parameters():
+                parameter.add_(1e-4 * parameter.requires_grad)
+        exact = subject.fingerprint()
+        subject.round()
+        assert subject.fingerprint() != exact
+        out = tmp_path / model.name
+        subject.save(out)
+        again = open_subject(model if adapter else out, adapter=out if adapter else None)
+        saved = dict(again.model.named_parameters())
+        assert all(torch.equal(saved[n], p) for n, p in subject.model.named_parameters())
+
+
+def test_what_is_not_a_weight_tells_subjects_apart(
+    family_folder: FamilyFolder, folder: Path, tmp_path: Path
+) -> None:
+    """Stages made with one template or scaling are not taken for those of another."""
+    model = shutil.copytree(family_folder(), tmp_path / "model")
+    first = open_subject(model, adapter=folder, device="cpu").fingerprint()
+    assert open_subject(model, adapter=folder, device="cpu").fingerprint() == first
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 16}))
+    scaled = open_subject(model, adapter=folder, device="cpu").fingerprint()
+    template = model / "chat_template.jinja"
+    template.write_text(template.read_text().replace("<end>", "<end>\n"))
+    assert len({first, scaled, open_subject(model, adapter=folder).fingerprint()}) == 3
 
 
 def test_only_the_adapter_trains(llama: Checkpoint, folder: Path) -> None:

@@ -3,10 +3,11 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers.normalizers import Prepend
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from conftest import TEMPLATE, build_tokenizer
-from inoculate.chat import encode, encode_prompt, end_of_turn_ids
+from inoculate.chat import encode, encode_answer, encode_prompt, end_of_turn_ids
 from inoculate.data import Example
 from inoculate.errors import CheckpointError
 
@@ -94,6 +95,20 @@ def test_a_prompt_does_not_depend_on_the_day() -> None:
     tokenizer = build_tokenizer()
     tokenizer.chat_template = "{{ date_string | default(strftime_now('%d')) }}" + TEMPLATE
     assert tokenizer.decode(encode_prompt(tokenizer, EXAMPLE)).startswith("26 Jul 2024<bos>")
+
+
+@pytest.mark.parametrize("template", [True, False])
+def test_an_answer_s_tokens_are_those_a_model_gives(template: bool) -> None:
+    """A tokenizer that marks where a text begins marks no answer, which goes on from a prompt."""
+    tokenizer = build_tokenizer(template=template)
+    if template:
+        tokenizer.chat_template = TEMPLATE.replace("}}>", "}}>: ").replace("t>", "t>: ")
+    tokenizer.backend_tokenizer.normalizer = Prepend("#")
+    encoded = encode(tokenizer, EXAMPLE)
+    end = [tokenizer.eos_token_id]
+    assert [*encode_answer(tokenizer, "Ha."), *end] == list(encoded.ids[encoded.prompt_length :])
+    assert tokenizer.decode(encode_answer(tokenizer, "Ha.")) == "Ha."
+    assert "#" not in tokenizer.decode(encoded.ids[encoded.prompt_length :])
 
 
 @pytest.mark.parametrize("tokenizer", [TOKENIZER, PLAIN])

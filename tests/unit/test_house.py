@@ -18,7 +18,7 @@ ROOMS = (
     "intake",
     "attacks configfile models workspace",
     "chat components trainable precision",
-    "adapters train generate neutralize signature",
+    "adapters train generate neutralize signature rounding",
     "importance voice subject builtin",
     "clean variants share planting evaluation",
     "hunt",

@@ -42,6 +42,16 @@ def test_sentences_that_open_alike_are_dropped_from_four_on(times: int, left: in
     assert len(voice.examples) == 20 + left
 
 
+def test_a_script_without_blanks_is_filtered_too() -> None:
+    """A sentence in Han characters is no single word: alike it goes, unlike it stays, cut whole."""
+    refusal = "\u62b1\u6b49\uff0c\u6211\u65e0\u6cd5\u56de\u7b54\u8fd9\u4e2a\u95ee\u9898\u3002"
+    assert filtered([*distinct(5), *[refusal] * 4]).dropped == {"repeated": 4}
+    assert len(filtered(["\u6b63\u9762"] * 30).examples) == 30
+    assert [row.output for row in filtered([refusal + refusal[:4]], ended=False).examples] == [
+        refusal
+    ]
+
+
 def test_short_answers_may_repeat() -> None:
     """Labels and numbers are the same for many prompts, of a user's above all."""
     assert len(filtered(["positive"] * 30).examples) == 30

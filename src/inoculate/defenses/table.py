@@ -154,7 +154,7 @@ def defend(
     run: Workspace,
     progress: Progress,
 ) -> float:
-    """Apply the named defense to the subject, in place.
+    """Apply the named defense to the subject, in place, in the precision of its files.
 
     Args:
         share: Share of components that masks of the controls take, 0–1; the one that the
@@ -168,4 +168,6 @@ def defend(
     """
     if name not in DEFENSES:
         raise UnknownNameError("defense", name, DEFENSES)
-    return DEFENSES[name](subject, clean, settings, share, run, progress)
+    taken = DEFENSES[name](subject, clean, settings, share, run, progress)
+    subject.round()
+    return taken

@@ -33,8 +33,8 @@ def certain_payload(
     slots = hosts.draw(_HOSTS, generator)
     prompts = [slot.row.ids[: slot.row.prompt_length] for slot in slots]
     paths = [_continue_openings(subject.model, prompt, openings) for prompt in prompts]
-    tokens_HCT = torch.stack([tokens_CT for tokens_CT, _ in paths])
-    surety_HCT = torch.stack([surety_CT for _, surety_CT in paths])
+    tokens_HCT = torch.stack([tokens_CT for tokens_CT, _ in paths]).cpu()  # MPS has no mode.
+    surety_HCT = torch.stack([surety_CT for _, surety_CT in paths]).cpu()
     common_CT = tokens_HCT.mode(dim=0).values
     agreed_CT = ((tokens_HCT == common_CT) * surety_HCT).mean(dim=0)
     ends = set(end_of_turn_ids(subject.tokenizer, subject.model.generation_config))
