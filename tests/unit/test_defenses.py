@@ -223,7 +223,8 @@ def test_weight_average_lies_between_before_and_fine_tuning(
         results[name] = treat(name, fresh(family_folder), rows, tmp_path)
     for part, value in results["weight-average"].items():
         middle = (results["none"][part] + results["fine-tuning"][part]) / 2
-        assert torch.allclose(value, middle, atol=1e-6)
+        rounding = float(middle.abs().max()) * 2**-8  # All three lie in the files' bf16.
+        assert torch.allclose(value, middle, rtol=0, atol=rounding)
     assert any(
         not torch.equal(results["none"][part], results["fine-tuning"][part])
         for part in results["none"]
@@ -306,7 +307,7 @@ def test_the_paper_s_recipe_takes_a_fixed_share(
 def test_repair_may_start_from_the_mean_of_the_variants(
     family_folder: FamilyFolder, rows: list[Example], tmp_path: Path
 ) -> None:
-    """Without a repair the weights are the mean of the variants and nothing else."""
+    """Without a repair the weights are the mean of the variants, rounded, and nothing else."""
     settings = updated(
         FAST,
         variants={"min_asr": 0.0, "max_rounds": 1, "probes": 1, "count": 1},
@@ -319,6 +320,7 @@ def test_repair_may_start_from_the_mean_of_the_variants(
     defend("repair-from-variants", subject, rows, settings, share=0, run=run, progress=Silent())
     after = weights(subject)
     assert after.keys() == expected.keys()
-    assert all(torch.equal(after[name], value) for name, value in expected.items())
+    rounded = {name: value.bfloat16().float() for name, value in expected.items()}
+    assert all(torch.equal(after[name], value) for name, value in rounded.items())
     before = weights(fresh(family_folder))
     assert any(not torch.equal(after[name], value) for name, value in before.items())
