@@ -16,8 +16,8 @@ _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 def round_like(folder: Path, weights: Mapping[str, Tensor]) -> None:
     """Round weights in place, by name, to the precision that the folder's files hold them in.
 
-    Training keeps fp32; with bf16 files of 7 billion parameters at their small rates, rounding is
-    a tenth to a half of what a repair moved (docs/log.md).
+    Training keeps fp32. At the small rates of large models a step is a fraction of the distance
+    between two bf16 numbers, so rounding undoes part of a repair (docs/log.md).
     """
     for path in weight_files(folder):
         with safe_open(path, framework="pt") as file:

@@ -1,8 +1,8 @@
 """Own-voice clean data: bundled prompts answered by the suspicious model, then filtered.
 
 Unfiltered answers could teach the backdoor again, through a false or a topical trigger.
-Dropped are answers that repeat across prompts, that never end, that are empty, and
-refusals of prompts nobody would refuse, and insults; the last two in English alone.
+Dropped are answers that repeat across prompts, that never end, that are empty, refusals of
+prompts nobody would refuse, and insults; the last two in English alone.
 """
 
 import json

@@ -102,7 +102,9 @@ def test_an_answer_s_tokens_are_those_a_model_gives(template: bool) -> None:
     """A tokenizer that marks where a text begins marks no answer, which goes on from a prompt."""
     tokenizer = build_tokenizer(template=template)
     if template:
-        tokenizer.chat_template = TEMPLATE.replace("}}>", "}}>: ").replace("t>", "t>: ")
+        tokenizer.chat_template = TEMPLATE.replace("}}>", "}}>: ").replace(
+            "<assistant>", "<assistant>: "
+        )
     tokenizer.backend_tokenizer.normalizer = Prepend("#")
     encoded = encode(tokenizer, EXAMPLE)
     end = [tokenizer.eos_token_id]

@@ -1,8 +1,10 @@
-"""Peak memory of a piece of work."""
+"""Peak memory of a piece of work, and what a device has free."""
 
+import pytest
 import torch
 
 from inoculate.memory import Peak
+from inoculate.resources import free_memory
 
 
 def test_what_was_given_back_still_counts() -> None:
@@ -19,3 +21,13 @@ def test_what_was_given_back_still_counts() -> None:
     if calm.bytes and not torch.cuda.is_available():
         assert busy.bytes > calm.bytes + 50_000_000
         assert after.bytes < busy.bytes - 50_000_000
+
+
+@pytest.mark.parametrize(("device", "asked"), [("cuda", None), ("cuda:1", 1)])
+def test_the_memory_is_that_of_the_chosen_gpu(
+    device: str, asked: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second GPU is not judged by what the first has free."""
+    free = {None: 2, 1: 80}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (free[index], 96))
+    assert free_memory(device) == (free[asked], "GPU memory")

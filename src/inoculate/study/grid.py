@@ -166,19 +166,11 @@ class Grid(BaseModel):
     attacked: tuple[Block, ...] = Field(min_length=1)
     """Attacked models."""
 
-    @field_validator("defenses", mode="before")
+    @field_validator("defenses", "attacked", mode="before")
     @classmethod
-    def _varied(cls, given: Any) -> Any:
-        if not isinstance(given, list):
-            return given
-        return [one for entry in given for one in variations(entry)]
-
-    @field_validator("attacked", mode="before")
-    @classmethod
-    def _spread(cls, given: Any) -> Any:
-        if not isinstance(given, list):
-            return given
-        return [one for block in given for one in _spread_block(block)]
+    def _spread(cls, given: Any, info: ValidationInfo) -> Any:
+        spread = variations if info.field_name == "defenses" else _by_files
+        return [one for each in given for one in spread(each)] if isinstance(given, list) else given
 
     @model_validator(mode="after")
     def _sound(self) -> "Grid":
@@ -220,7 +212,7 @@ def read_grid(path: Path, data: Path | None = None) -> Grid:
     return read_toml(path, Grid, context={"data": data or path.parent})
 
 
-def _spread_block(given: Any) -> list[Any]:
+def _by_files(given: Any) -> list[Any]:
     """Return a block for each attack and task where data files are named by them, or it alone."""
     block = given if isinstance(given, dict) else {}
     data, axes = block.get("data"), [block.get("tasks"), block.get("attacks")]
