@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from conftest import hunting_briefly
 from inoculate.api import purify
 from inoculate.config import HuntSettings, RepairSettings, Settings, SignatureSettings
 from inoculate.config import VariantSettings as Variants
@@ -122,9 +123,10 @@ def main() -> None:
     """Spoil, go on to the end, and compare with a run that was never spoiled."""
     model, clean, root = map(Path, sys.argv[1:])
     disk = Disk(root)
-    spoil_each(model, clean, disk)
-    for name in ("out", "unbroken"):
-        purify(model, root / name, clean_data_file=clean, settings=SETTINGS, device="cpu")
+    with hunting_briefly():
+        spoil_each(model, clean, disk)
+        for name in ("out", "unbroken"):
+            purify(model, root / name, clean_data_file=clean, settings=SETTINGS, device="cpu")
     made = [sorted((root / name).glob(WEIGHTS)) for name in ("out", "unbroken")]
     assert hash_files(made[0]) == hash_files(made[1]), "The weights differ."
     assert sorted(os.listdir(root)) == ["out", "unbroken"]

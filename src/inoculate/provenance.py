@@ -4,6 +4,7 @@ import json
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,15 @@ def model_facts(subject: Subject) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that decide a result."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+    """Return what decides a result: Python, the libraries, and a hash of inoculate's own code."""
+    libraries = {name: version(name) for name in _LIBRARIES}
+    return {"python": platform.python_version(), **libraries, "code": _code()}
+
+
+@cache
+def _code() -> str:
+    package = Path(__file__).parent
+    return hash_files(sorted(package.rglob("*.py")))[:12]
 
 
 def model_name(folder: Path) -> str:

@@ -127,12 +127,13 @@ def estimate(
     Memory of full variants: weights, gradients, two moments and the start they return to (20
     bytes a parameter) beside the poisoned copy of what is scored. Gradients need no moments,
     low-rank variants the weights and two dense updates. The challenge keeps one more copy of the
-    weights.
+    weights, and computing in bf16 casts each of them.
 
     Args:
         adapter_bytes: Size of the treated adapter's file; None for a full checkpoint.
     """
     weights, scored = sizes.parameters * _FP32, sizes.scored * _FP32
+    casts = sizes.parameters * _BF16
     lent = weights + 2 * scored
     repair = weights + sizes.repaired * (_TRAINED - _FP32)
     forms = {"gradient": 3 * weights + scored, "full": 5 * weights + scored, "lora": lent}
@@ -143,7 +144,7 @@ def estimate(
     pairs = settings.variants.count * (2 if challenge else 1)
     kept = sizes.changed * _FP32 if adapter_bytes is None else 2 * adapter_bytes
     output = sizes.file_bytes if adapter_bytes is None or merged else adapter_bytes
-    return Need(peak + _LIBRARIES, sizes.scored * _BF16 * pairs + kept, output)
+    return Need(peak + casts + _LIBRARIES, sizes.scored * _BF16 * pairs + kept, output)
 
 
 def check_room(need: Need, output: Path, run_folder: Path, device: str, *, kept: int) -> str:

@@ -17,6 +17,7 @@ SMALL = """
 clean_rows = 16
 max_tokens = 64
 variants = {count = 2, rows = 8, poisoned = 8}
+hunt = {particles = 0}
 """
 
 

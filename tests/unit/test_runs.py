@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conftest import FamilyFolder
-from inoculate import workspace
+from inoculate import provenance, workspace
 from inoculate.api import purify
 from inoculate.config import (
     HuntSettings,
@@ -143,8 +143,10 @@ def test_a_run_stopped_everywhere_ends_in_the_same_bits(
     assert not broken.kept.exists()
 
 
-def test_other_arguments_are_refused_with_the_difference(case: Case, tmp_path: Path) -> None:
-    """A run folder is held to settings, data and model until its run has ended."""
+def test_other_arguments_are_refused_with_the_difference(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run folder is held to settings, data, model and code until its run has ended."""
     with pytest.raises(StopError):
         case.run(Recorder(["signature"]))
     stages = _contents(case.kept)
@@ -155,6 +157,10 @@ def test_other_arguments_are_refused_with_the_difference(case: Case, tmp_path: P
     (tmp_path / "other.jsonl").write_text(case.clean.read_text() + "\n")
     with pytest.raises(InputError, match="clean_data_sha256"):
         case.run(clean_data_file=tmp_path / "other.jsonl")
+    with monkeypatch.context() as upgraded:
+        upgraded.setattr(provenance, "_code", lambda: "another")
+        with pytest.raises(InputError, match=r"versions\.code was '\w{12}' and is 'another'"):
+            case.run()
     assert _contents(case.kept) == stages
     case.run()
 
@@ -221,7 +227,7 @@ def test_what_reproduces_a_run_is_written(done: Case) -> None:
     assert record["options"]["max_utility_loss"] == 100
     assert record["inputs"]["clean_data"] == "clean.jsonl"
     assert len(record["inputs"]["clean_data_sha256"]) == 64
-    assert {"python", "torch"} <= record["versions"].keys()
+    assert {"python", "torch", "code"} <= record["versions"].keys()
     assert record["outputs"][WEIGHTS] == workspace.hash_files([done.out / WEIGHTS])
     assert Settings.model_validate(record["settings"]).variants == SMALL.variants
 
@@ -271,7 +277,7 @@ def test_memory_and_disk_are_estimated_from_headers(family_folder: FamilyFolder)
     plain: dict[str, Any] = {"adapter_bytes": None, "merged": False, "challenge": False}
     trained = updated(SMALL, variants={"form": "full"})
     full = estimate(sizes, trained, **plain)
-    assert full.memory - 20 * sizes.parameters - 4 * sizes.scored == 500_000_000
+    assert full.memory - 22 * sizes.parameters - 4 * sizes.scored == 500_000_000
     assert full.output == sizes.file_bytes
     lora = estimate(sizes, updated(trained, variants={"form": "lora"}), **plain)
     more = estimate(sizes, updated(trained, variants={"count": 3}), **plain)

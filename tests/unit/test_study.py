@@ -13,6 +13,7 @@ from inoculate.data import Example, write_examples
 from inoculate.errors import DivergenceError, InputError
 from inoculate.evaluation.exam import Measurement
 from inoculate.progress import Silent
+from inoculate.provenance import versions
 from inoculate.study.comparison import compare_case, fidelity, summarize
 from inoculate.study.grid import Grid, read_grid
 from inoculate.study.run import plan_trials, run_study
@@ -159,6 +160,19 @@ def test_a_finished_study_runs_nothing_again(home: Path) -> None:
     run(grid_of(home, '["none", "int4", "magnitude-35"]'), home, again)
     assert again.trials == ["magnitude-35"]
     assert "four bits" not in (home / "out/table.md").read_text()
+
+
+def test_rows_of_other_code_are_told_apart(home: Path) -> None:
+    """Each row names the code and libraries it was run with; a table of two kinds says so."""
+    whole = run(grid_of(home, '["none", "int4"]'), home)
+    assert not whole["limits"]
+    used = [row["versions"] for row in whole["comparisons"][0]["rows"]]
+    assert used[0] == used[1] == versions()
+    (cell,) = (home / "out").rglob("int4-*.json")
+    stored = json.loads(cell.read_text())
+    write_json(cell, {**stored, "versions": {**versions(), "code": "another"}})
+    assert "2 versions" in run(grid_of(home, '["none", "int4"]'), home)["limits"][0]
+    assert "2 versions" in (home / "out/report.html").read_text()
 
 
 def test_a_stopped_study_goes_on(home: Path) -> None:

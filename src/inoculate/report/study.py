@@ -53,6 +53,7 @@ class ComparisonRow(TypedDict, total=False):
         share: Share of components neutralized.
         peak_bytes: Memory at the peak of the defense.
         failure: Why the defense came to no end; nothing is measured then.
+        versions: What it was run with; see `inoculate.provenance.versions`.
     """
 
     defense: str
@@ -75,6 +76,7 @@ class ComparisonRow(TypedDict, total=False):
     peak_bytes: int
     failure: str
     settings: Mapping[str, Any]
+    versions: Mapping[str, str]
 
 
 class ComparisonTest(TypedDict):

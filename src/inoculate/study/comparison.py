@@ -114,6 +114,7 @@ def _row(trial: Trial, outcome: Outcome, none: Outcome) -> dict[str, Any]:
         "peak_bytes": outcome.peak_bytes,
         "failure": outcome.failure,
         "settings": trial.settings.model_dump(),
+        "versions": outcome.versions,
     }
 
 

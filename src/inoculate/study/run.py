@@ -84,9 +84,17 @@ def _write(
         "cells": len(comparisons) * len(grid.defenses),
         "comparisons": list(comparisons),
         "summary": summarize(comparisons),
+        "limits": _mixture(comparisons),
     }
     write_study(out, study)
     return study
+
+
+def _mixture(comparisons: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a sentence where the rows were not all run with the same versions."""
+    used = {str(row["versions"]) for one in comparisons for row in one["rows"]}
+    said = f"The rows come from {len(used)} versions of the code or its libraries (results.jsonl)."
+    return [said] if len(used) > 1 else []
 
 
 def _finish(cases: Sequence[Sequence[Trial]], processes: int, progress: Progress) -> Iterator[int]:

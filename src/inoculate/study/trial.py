@@ -24,6 +24,7 @@ from inoculate.examination import ExamFiles, exam_for
 from inoculate.intake import fetch
 from inoculate.memory import Peak
 from inoculate.progress import Progress
+from inoculate.provenance import versions
 from inoculate.study.entry import Entry
 from inoculate.study.grid import BUILTIN, Case
 from inoculate.subject import Subject, open_subject
@@ -149,6 +150,7 @@ class Outcome:
         choices: Multiple-choice test → whether each question was answered right.
         examples: Some triggered prompts with the model's answer and the honest one.
         failure: Why the defense failed.
+        versions: What the trial was run with; see `inoculate.provenance.versions`.
     """
 
     measurement: Measurement | None = None
@@ -159,6 +161,7 @@ class Outcome:
     choices: dict[str, list[bool]] = field(default_factory=dict)
     examples: list[dict[str, str]] = field(default_factory=list)
     failure: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Outcome":
@@ -230,7 +233,7 @@ def run_trial(trial: Trial, progress: Progress) -> Outcome:
         outcome = _tried(trial, progress)
     except _VERDICTS as error:
         outcome = Outcome(failure=str(error))
-    write_json(trial.path, asdict(outcome))
+    write_json(trial.path, asdict(replace(outcome, versions=versions())))
     return outcome
 
 
