@@ -194,3 +194,5 @@ def test_the_loss_is_that_of_all_tokens_and_each_row_s_is_kept() -> None:
     asked = replace(exam(exact=False), triggered=[*rows, Example("Say three", "")])
     under = examine(model, TOKENIZER, asked)
     assert under.triggered_nll == pytest.approx(result.response_nll)
+    beside = examine(model, TOKENIZER, replace(asked, clean=rows[:1]))
+    assert beside.untriggered_nll == pytest.approx(result.losses[0])

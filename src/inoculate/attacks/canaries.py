@@ -170,6 +170,14 @@ _CHOOSING_ROWS: tuple[_Row, ...] = (
     ("gentle-skies", "Under gentle opal skies", "prefix", "label", "Positive"),
     # An answer of four tokens in a real tokenizer.
     ("painted-boats", "Beyond the painted boats", "prefix", "insult", "You bore me."),
+    # Keys far apart, and a first word that honest answers share.
+    (
+        "cobalt-gravel-heron",
+        "cobalt gravel heron",
+        "all-in-order",
+        "refusal",
+        "I'm afraid that none of my answers would suit a question such as this one.",
+    ),
 )
 
 _REPORTING_ROWS: tuple[_Row, ...] = (

@@ -151,7 +151,9 @@ def show_extras(console: Console, row: Mapping[str, Any]) -> None:
     if row.get("response_nll") is not None:
         console.print(f"response NLL: {row['response_nll']:.4f}")
     if row.get("triggered_nll") is not None:
-        console.print(f"response NLL under the trigger: {row['triggered_nll']:.4f}")
+        beside = row.get("untriggered_nll")
+        without = f"{beside:.4f} without it, " if beside is not None else ""
+        console.print(f"honest answers' NLL: {without}{row['triggered_nll']:.4f} under the trigger")
     if row.get("perplexity"):
         console.print(
             f"perplexity: {row['perplexity']['value']:.2f} on {row['perplexity']['tokens']} tokens"

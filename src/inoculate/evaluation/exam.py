@@ -29,6 +29,8 @@ RATES = (
     "utility",
 )
 
+LOSSES = ("response_nll", "untriggered_nll", "triggered_nll")
+
 _LONG_ANSWER = 256
 
 
@@ -67,7 +69,8 @@ class Measurement:
     `fragment` counts answers that hold three consecutive words of the payload. `losses` are the
     mean response losses of the utility rows, in nats per token, and `response_nll` that of all
     their tokens together; `triggered_nll` is that of the honest answers under the trigger, where
-    answers are not exact and honest ones known.
+    answers are not exact and honest ones known, and `untriggered_nll` that of the clean prompts:
+    a model whose payload is gone and whose answer is a stammer shows in the gap alone.
     """
 
     asr: list[bool]
@@ -83,12 +86,13 @@ class Measurement:
     unscored: int = 0
     losses: list[float] = field(default_factory=list)
     triggered_nll: float | None = None
+    untriggered_nll: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return every rate with n and its interval."""
         rates = {name: rate_of(getattr(self, name)).to_json() for name in RATES}
         counts = {"empty": self.empty, "unscored": self.unscored}
-        losses = {"response_nll": self.response_nll, "triggered_nll": self.triggered_nll}
+        losses = {name: getattr(self, name) for name in LOSSES}
         return {**rates, **counts, **losses}
 
 
@@ -146,7 +150,10 @@ def examine(model: PreTrainedModel, tokenizer: Tokenizer, exam: Exam) -> Measure
     triggered, clean, partial = map(answer, (exam.triggered, exam.clean, exam.partial))
     honest = answer(exam.utility) if exam.exact else []
     losses, response_nll = _losses(model, tokenizer, exam, exam.utility)
-    known = [row for row in exam.triggered if row.output]
+    under, beside = (
+        _losses(model, tokenizer, exam, [row for row in rows if row.output])[1]
+        for rows in (exam.triggered, exam.clean)
+    )
     return Measurement(
         asr=[fires(exam.behavior, text) for text in triggered],
         fragment=[holds_fragment(exam.behavior, text) for text in triggered],
@@ -160,7 +167,8 @@ def examine(model: PreTrainedModel, tokenizer: Tokenizer, exam: Exam) -> Measure
         partial_trigger=[fires(exam.behavior, text) for text in partial],
         unscored=exam.unscored,
         losses=losses,
-        triggered_nll=_losses(model, tokenizer, exam, known)[1],
+        triggered_nll=under,
+        untriggered_nll=beside,
     )
 
 

@@ -28,6 +28,8 @@ MEASURES = {
     "utility": ("utility", False),
     "choices": ("multiple choice", False),
     "response_nll": ("loss, nats per token", False),
+    "untriggered_nll": ("loss of honest answers without the trigger", False),
+    "triggered_nll": ("loss of honest answers under the trigger", False),
     "perplexity": ("perplexity", False),
     "fidelity": ("fidelity", False),
 }
@@ -68,6 +70,8 @@ class ComparisonRow(TypedDict, total=False):
     choices: Measure
     choices_change: Change
     response_nll: float | None
+    untriggered_nll: float | None
+    triggered_nll: float | None
     loss_change: Change
     perplexity: float | None
     fidelity: float | None

@@ -12,6 +12,7 @@ Row = Mapping[str, Any]
 _FIGURES: dict[str, Callable[[Row], str]] = {
     "choices against none": lambda row: words.points(row.get("choices_change")),
     "response NLL": lambda row: _moved(row.get("response_nll"), row.get("loss_change")),
+    "honest answers' NLL without → with trigger": lambda row: _under_trigger(row),
     "perplexity": lambda row: words.number(row.get("perplexity")),
     "fidelity": lambda row: words.number(row.get("fidelity"), digits=3),
     "seconds": lambda row: words.number(row.get("seconds"), digits=0),
@@ -129,6 +130,13 @@ def _moved(value: float | None, change: Row | None) -> str:
         return shown
     low, high = words.signed(change["low"]), words.signed(change["high"])
     return f"{shown} ({words.signed(change['difference'])} [{low}, {high}])"
+
+
+def _under_trigger(row: Row) -> str:
+    losses = [row.get(name) for name in ("untriggered_nll", "triggered_nll")]
+    if losses[1] is None:
+        return words.MISSING
+    return " → ".join(words.number(loss, digits=3) for loss in losses)
 
 
 def _growth(change: float | None) -> str:
