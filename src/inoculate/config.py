@@ -144,7 +144,7 @@ class RepairSettings(BaseModel):
     answered honestly; 0 for none. The default is six beside antibodies, and ten in their place
     where a payload was found in a model of 30 million parameters or more; there 0 leaves plain
     fine-tuning, which removes nothing. [log: An anchor needs an adversary; pressing: SmolLM2:
-    press on the payload itself]"""
+    press on the payload itself; The push]"""
     touch: Literal["auto", "all", "blocks", "mlp", "attention", "not-embeddings"] = "auto"
     """What the repair may change; every other tensor keeps its bits. `auto`: all blocks where soft
     triggers press, else attention. [log: What limits triggered utility once the trigger is found?;

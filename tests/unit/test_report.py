@@ -316,7 +316,7 @@ def test_page_says_what_the_repair_pressed_against(tmp_path: Path) -> None:
         write_report(tmp_path / name, {**report, "repair": facts})
         pages.append((tmp_path / name / "report.html").read_text(encoding="utf-8"))
     assert ["200 rows with a synthetic" in page for page in pages] == [True, False, True]
-    assert ["against 10 soft triggers" in page for page in pages] == [False, True, True]
+    assert ["sought anew in 10 prompts" in page for page in pages] == [False, True, True]
     assert "trained in each step against embeddings that call the found answer" in pages[1]
 
 

@@ -52,11 +52,19 @@ class Hosts:
     tail: int
     trailing: bool = False
 
+    def words(self, row: Encoded) -> slice:
+        """Return where the user's own words stand in a row; one token at least."""
+        return slice(self.head, max(self.head + 1, row.prompt_length - self.tail))
+
+    def start(self, row: Encoded) -> Encoded:
+        """Return the row with the prompt after which the model is to say what is sought."""
+        return Encoded(row.ids, len(row.ids) - 1) if self.trailing else row
+
     def slot(self, row: Encoded, generator: random.Random) -> Slot:
         """Return a random position within the user's own words of a row."""
-        stop = max(self.head + 1, row.prompt_length - self.tail)
-        at = min(generator.randrange(self.head, stop), row.prompt_length)
-        return Slot(Encoded(row.ids, len(row.ids) - 1) if self.trailing else row, at)
+        words = self.words(row)
+        at = min(generator.randrange(words.start, words.stop), row.prompt_length)
+        return Slot(self.start(row), at)
 
     def openings(self, length: int) -> set[tuple[int, ...]]:
         """Return what the rows' responses open with, so many tokens of each."""
