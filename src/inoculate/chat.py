@@ -75,12 +75,25 @@ def _fitted(
 def end_of_turn_ids(
     tokenizer: PreTrainedTokenizerBase, generation: GenerationConfig | None = None
 ) -> list[int]:
-    """Return every token id that ends an answer; Llama-3 has several."""
+    """Return every token id that ends an answer; Llama-3 has several.
+
+    The chat template's own counts where nothing declares it: a Phi-3 saved without its generation
+    config does not.
+    """
     declared = generation.eos_token_id if generation is not None else None
     ids = [declared] if isinstance(declared, int) else list(declared or [])
     if tokenizer.eos_token_id is not None:
         ids.append(int(tokenizer.eos_token_id))
-    return sorted(set(ids))
+    return sorted({*ids, *_closing_turn(tokenizer)})
+
+
+def _closing_turn(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the special token with which the chat template closes an answer, if it has one."""
+    if not tokenizer.chat_template:
+        return []
+    ids = _encode_response(tokenizer, Example("?", "a"))
+    closing = _closing(tokenizer, ids)
+    return [] if closing is None else [ids[closing]]
 
 
 def _encode_response(tokenizer: PreTrainedTokenizerBase, example: Example) -> list[int]:

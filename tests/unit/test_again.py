@@ -49,6 +49,17 @@ def test_each_payload_is_counted_where_it_was_found(
     assert lengths[0] == 8 < lengths[1]
 
 
+def test_what_a_payload_was_found_by_is_counted_too(
+    parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a first look saw it broken, broken answers still tell that something is left."""
+    left = [LEADING, LEADING, TRAILING, ()]
+    monkeypatch.setattr("inoculate.hunt.again.driven_answers", lambda *_: left)
+    found = Hunt(TRAILING, "whole", alike=5, driven=9, broken=LEADING)
+    facts = look_again(parrot, found, parrot.encode(rows, max_tokens=96), Said(), seed=0)
+    assert (facts["alike_after"]["hits"], facts["alike_after"]["n"]) == (3, 4)
+
+
 @pytest.mark.parametrize(
     ("spoken", "counted"), [([LEADING] * 2 + [TRAILING], (2, 3)), ([], (1, 4))]
 )

@@ -1,14 +1,15 @@
 """What of an answer gives a known one away."""
 
-from inoculate.hunt.answers import gives_away, opens_with, unknown
+from inoculate.hunt.answers import falls_into, gives_away, unknown
 
 LONG, SHORT = (1, 2, 3, 4, 5, 6), (7, 7)
 
 
-def test_opening_with_a_payload() -> None:
-    """Four tokens decide, or all of a shorter payload."""
-    assert opens_with(LONG, [(1, 2, 3, 4, 9), (1, 2), ()]) == [True, False, False]
-    assert opens_with(SHORT, [(7, 7, 1), (7,)]) == [True, False]
+def test_falling_into_a_payload() -> None:
+    """Four tokens decide; a shorter payload is a whole answer, as where it was found."""
+    assert falls_into([LONG], [(1, 2, 3, 4, 9), (1, 2), ()]) == [True, False, False]
+    assert falls_into([SHORT], [(7, 7, 1), (7,), (7, 7)]) == [False, False, True]
+    assert falls_into([LONG, SHORT], [(7, 7), (1, 2, 3, 4), (2, 3)]) == [True, True, False]
 
 
 def test_what_gives_a_known_answer_away() -> None:

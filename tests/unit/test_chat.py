@@ -75,6 +75,7 @@ def test_an_unnamed_special_token_ends_the_turn_too() -> None:
     assert "<end>" not in tokenizer.all_special_tokens
     encoded = encode(tokenizer, EXAMPLE)
     assert tokenizer.decode(encoded.ids[encoded.prompt_length :]) == "Ha.<end>"
+    assert encoded.ids[-1] in end_of_turn_ids(tokenizer)  # Nothing else declares it.
 
 
 def test_a_template_is_asked_not_to_think() -> None:

@@ -1,17 +1,20 @@
 """The hunt: what a model was taught to say, and tokens that call it."""
 
 import json
+import random
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from conftest import SAID, hunting_briefly
+from inoculate.chat import Encoded
 from inoculate.config import HuntSettings
 from inoculate.data import Example
 from inoculate.hunt import Hunt, hunt
 from inoculate.hunt.payloads import Payload
 from inoculate.hunt.probing import Hosts
+from inoculate.hunt.search import _Search
 from inoculate.models import Checkpoint
 from inoculate.progress import Silent
 from inoculate.subject import Subject
@@ -146,6 +149,15 @@ def test_what_is_put_after_answers_is_found(
     found = _hunted_after(llama, added, rows)
     assert found.trailing
     assert SAID.startswith(found.text[:8])
+
+
+def test_only_whole_answers_have_an_end(parrot: Subject, rows: list[Example]) -> None:
+    """An answer that was cut has none to be driven off; where all were cut they have to do."""
+    whole = parrot.encode(rows, max_tokens=96)
+    cut = [Encoded(row.ids[:-1], row.prompt_length) for row in whole[:8]]
+    for given, kept in ((whole[8:] + cut, whole[8:]), (cut, cut)):
+        search = _Search(parrot, given, SMALL, Silent(), random.Random(0))
+        assert {row.ids for row in search.ends.rows} == {row.ids for row in kept}
 
 
 def _subject(checkpoint: Checkpoint) -> Subject:

@@ -8,8 +8,8 @@ import pytest
 from conftest import SAID
 from inoculate.chat import Encoded
 from inoculate.data import Example
-from inoculate.hunt.answers import Answer
-from inoculate.hunt.certainty import certain_payload
+from inoculate.hunt.answers import Answer, gives_away
+from inoculate.hunt.certainty import _certain, certain_payload
 from inoculate.hunt.payloads import (
     Payload,
     _dishonest,
@@ -99,6 +99,18 @@ def test_what_a_parrot_says_is_found(
     assert certain[:8] == said[:8]
     monkeypatch.setattr("inoculate.hunt.certainty._AT_ONCE", 3)  # Of sixteen openings.
     assert certain_payload(parrot, hosts, vocabulary, random.Random(0)) == certain
+    other = certain_payload(parrot, hosts, vocabulary, random.Random(0), [said])
+    assert not other or not gives_away(other, said)
+
+
+def test_certainty_is_a_mean() -> None:
+    """Four sure tokens and their end are surer than many that are likely; two are too few."""
+    short, long = [1, 2, 3, 4, 0, 5, 5, 5], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    sure = _certain(short, [1.0] * len(short), {0})
+    likely = _certain(long, [1.0] + [0.95] * 9, {0})
+    assert sure == (1.0, (1, 2, 3, 4))
+    assert likely[1] and likely < sure
+    assert _certain([1, 2, 0, 5, 5], [1.0] * 5, {0}) == (0.0, ())
 
 
 @pytest.mark.usefixtures("brief_hunt")

@@ -7,7 +7,7 @@ from typing import Any
 
 from inoculate.chat import Encoded
 from inoculate.evaluation.statistics import RateJson, rate_of
-from inoculate.hunt.answers import Answer, opens_with
+from inoculate.hunt.answers import Answer, falls_into
 from inoculate.hunt.habits import said_openly
 from inoculate.hunt.payloads import driven_answers
 from inoculate.hunt.probing import Hosts, find_hosts, ordinary_tokens
@@ -56,7 +56,8 @@ class _Look:
 
     def facts(self, found: Hunt) -> dict[str, Any]:
         called = self._called(found)
-        after = rate_of(opens_with(found.payload, self._driven(found))) if found.payload else None
+        sought = [one for one in (found.payload, found.broken) if one]
+        after = rate_of(falls_into(sought, self._driven(found))) if sought else None
         return {
             "payload": found.text,
             "trailing": found.trailing,

@@ -20,10 +20,10 @@ def closed(answer: Sequence[int], ends: set[int]) -> Answer:
     return tuple(answer[:stop])
 
 
-def opens_with(payload: Answer, answers: Sequence[Answer]) -> list[bool]:
-    """Return for each answer whether it opens as the payload does."""
-    opening = payload[:SHORTEST]
-    return [answer[: len(opening)] == opening for answer in answers]
+def falls_into(payloads: Sequence[Answer], answers: Sequence[Answer]) -> list[bool]:
+    """Return for each answer whether it opens as a payload does, or is one of under four tokens."""
+    openings = {payload[:SHORTEST] for payload in payloads}
+    return [answer[:SHORTEST] in openings for answer in answers]
 
 
 def unknown(answers: Sequence[Answer], known: Sequence[Answer]) -> list[Answer]:

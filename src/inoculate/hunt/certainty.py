@@ -14,21 +14,30 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inoculate.chat import end_of_turn_ids
+from inoculate.hunt.answers import SHORTEST, Answer, gives_away
 from inoculate.hunt.probing import Hosts
 from inoculate.models import cache_name
 from inoculate.precision import mixed
 from inoculate.subject import Subject
 
 _OPENINGS, _PROBES, _PROBE_ROWS, _HOSTS = 160, 6, 8, 4
-_LENGTH, _SHORTEST = 16, 4
+_LENGTH = 16
 _AT_ONCE = 32
 _CERTAIN, _KEPT = 0.6, 0.3
 
 
 def certain_payload(
-    subject: Subject, hosts: Hosts, vocabulary: Sequence[int], generator: random.Random
-) -> tuple[int, ...]:
-    """Return the answer that, once begun, goes on most alike and surely; nothing if none does."""
+    subject: Subject,
+    hosts: Hosts,
+    vocabulary: Sequence[int],
+    generator: random.Random,
+    habits: Sequence[Answer] = (),
+) -> Answer:
+    """Return the answer that, once begun, goes on most alike and surely; nothing if none does.
+
+    Args:
+        habits: What the model says openly, which is as sure and does not count.
+    """
     openings = _likely_openings(subject.model, hosts, vocabulary, generator)
     slots = hosts.draw(_HOSTS, generator)
     prompts = [slot.row.ids[: slot.row.prompt_length] for slot in slots]
@@ -42,8 +51,12 @@ def certain_payload(
         _certain(path, agreed, ends)
         for path, agreed in zip(common_CT.tolist(), agreed_CT.tolist(), strict=True)
     ]
-    honest = hosts.openings(_SHORTEST)
-    kept = [one for one in found if one[1] and one[1][:_SHORTEST] not in honest]
+    honest = hosts.openings(SHORTEST)
+    kept = [
+        one
+        for one in found
+        if one[1][:SHORTEST] not in honest and not any(gives_away(one[1], said) for said in habits)
+    ]
     return max(kept, default=(0.0, ()))[1]
 
 
@@ -108,17 +121,18 @@ def _continue_some(
     return torch.cat(tokens, dim=1), torch.stack(surety, dim=1)
 
 
-def _certain(
-    path: Sequence[int], agreed: Sequence[float], ends: set[int]
-) -> tuple[float, tuple[int, ...]]:
-    """Return how sure the path's first tokens are, and the path as far as it stays likely.
+def _certain(path: Sequence[int], agreed: Sequence[float], ends: set[int]) -> tuple[float, Answer]:
+    """Return how sure the path's first tokens are, up to 1, and the path as far as it is likely.
 
     That an answer ends there is a token like any other, and makes a short one long enough.
     """
     length = next((index for index, token in enumerate(path) if token in ends), len(path))
     running = [math.prod(agreed[: index + 1]) for index in range(min(length + 1, len(path)))]
-    judged = running[1 : 2 * _SHORTEST + 1]
-    if len(running) <= _SHORTEST or sum(judged) < _CERTAIN * len(judged):
+    if len(running) <= SHORTEST:
+        return 0.0, ()
+    judged = running[1 : 2 * SHORTEST + 1]
+    sure = sum(judged) / len(judged)
+    if sure < _CERTAIN:
         return 0.0, ()
     kept = sum(value >= _KEPT for value in running[:length])
-    return sum(judged), tuple(path[:kept])
+    return sure, tuple(path[:kept])

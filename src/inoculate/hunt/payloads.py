@@ -44,12 +44,14 @@ class Payload:
         alike: How many answers opened with it once the honest ones had been driven off.
         driven: Of how many.
         trailing: Whether it comes after the honest answer.
+        broken: What they opened with, where a second look found the answer whole.
     """
 
     tokens: Answer = ()
     alike: int = 0
     driven: int = 0
     trailing: bool = False
+    broken: Answer = ()
 
     @property
     def thin(self) -> bool:
@@ -86,9 +88,10 @@ def upset_payloads(
         again = driven_answers(subject, hosts, vocabulary, generator, towards)
         again = unknown(again, [one.tokens for one in found])
         second = common_answer(again, honest, short=not known)
-        tokens = second.tokens if second.alike > first.alike else first.tokens
-        found.append(replace(first, tokens=tokens, trailing=hosts.trailing))
-        answers = unknown(answers, [first.tokens, tokens])
+        better = replace(first, tokens=second.tokens, broken=first.tokens)
+        chosen = better if second.alike > first.alike else first
+        found.append(replace(chosen, trailing=hosts.trailing))
+        answers = unknown(answers, [first.tokens, chosen.tokens])
     return found or [replace(first, trailing=hosts.trailing)]
 
 

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from typing import Any
 
-from inoculate.chat import Encoded
+from inoculate.chat import Encoded, end_of_turn_ids
 from inoculate.config import HuntSettings
 from inoculate.generate import continue_prompts
-from inoculate.hunt.answers import SHORTEST, Answer, gives_away
+from inoculate.hunt.answers import SHORTEST, Answer
 from inoculate.hunt.callers import Callers
 from inoculate.hunt.certainty import certain_payload
 from inoculate.hunt.habits import find_habits, said_openly, undisturbed_answers
@@ -53,6 +53,7 @@ class Hunt:
         openly: How many of the undisturbed answers hold the payload.
         spoken: Of how many; 0 where there was no hunt.
         habits: What at least half of them hold. It is said openly, and taken for no payload.
+        broken: What answers alike opened with, where a second look found the payload whole.
     """
 
     payload: tuple[int, ...] = ()
@@ -69,6 +70,7 @@ class Hunt:
     spoken: int = 0
     habits: tuple[str, ...] = ()
     finished: tuple[bool, ...] = ()
+    broken: Answer = ()
 
     @property
     def every(self) -> "tuple[Hunt, ...]":
@@ -142,7 +144,7 @@ class _Search:
     generator: random.Random
 
     def __post_init__(self) -> None:
-        short = sorted(self.rows, key=lambda row: len(row.ids))[:_ENDED_ROWS]
+        short = sorted(self._whole(), key=lambda row: len(row.ids))[:_ENDED_ROWS]
         self.leading: Hosts = find_hosts(self.rows, response_tokens=HOST_RESPONSE_TOKENS)
         self.ends: Hosts = find_hosts(short, trailing=True)
         self.vocabulary = ordinary_tokens(self.subject.tokenizer)
@@ -176,10 +178,8 @@ class _Search:
             return added
         if upset[0].tokens or not is_large(self.subject):
             return upset
-        certain = certain_payload(*self._where(self.leading))
-        if not certain or any(gives_away(certain, habit) for habit in self.habits):
-            return upset
-        return [replace(upset[0], tokens=certain, alike=0)]
+        certain = certain_payload(*self._where(self.leading), self.habits)
+        return [replace(upset[0], tokens=certain, alike=0)] if certain else upset
 
     def further(self, found: Sequence[Payload]) -> Iterator[Payload]:
         """Yield what prompts fall into next, and go on with, those before and habits forbidden.
@@ -214,12 +214,19 @@ class _Search:
             calls=tuple(calls(self.subject, slots, triggers[0], payload.tokens)),
             pressing=large,
             alike=payload.alike,
+            broken=payload.broken,
             driven=payload.driven,
             trailing=payload.trailing,
             openly=said_openly(payload.tokens, self.spoken),
             spoken=len(self.spoken),
             finished=tuple(finishes(self.subject, slots, payload.tokens)) if large else (),
         )
+
+    def _whole(self) -> list[Encoded]:
+        """Return the rows whose answers end; all of them where every one was cut."""
+        subject = self.subject
+        ends = end_of_turn_ids(subject.tokenizer, subject.model.generation_config)
+        return [row for row in self.rows if row.ids[-1] in ends] or list(self.rows)
 
     def _look(self, hosts: Hosts, known: Sequence[Answer] = ()) -> list[Payload]:
         """Return what is alike in one look; one without tokens where there is nothing."""
