@@ -21,7 +21,7 @@ from inoculate.attacks.bank import SyntheticBackdoor
 from inoculate.attacks.canaries import CHOOSING_CANARIES, REPORTING_CANARIES
 from inoculate.builtin.fixture import model_folder, world_rows
 from inoculate.builtin.world import make_examples
-from inoculate.clean import given_rows, resolve_target
+from inoculate.clean import given_rows, resolve_settings
 from inoculate.config import Settings
 from inoculate.evaluation.exam import Exam, Measurement, examine, make_exam
 from inoculate.evaluation.statistics import rate_of
@@ -84,7 +84,7 @@ def run_cell(
     subject = planted(out, canary, seed, adapter=adapter)
     run = Workspace(out / f"run-{canary.name}-{'adapter-' if adapter else ''}{seed}")
     clean = given_rows(world_rows(seed=seed).clean, Settings(seed=seed))
-    settings = resolve_target(Settings.model_validate({**trial, "seed": seed}), clean)
+    settings = resolve_settings(Settings.model_validate({**trial, "seed": seed}), clean)
     started = time.perf_counter()
     done = purify_subject(subject, clean.rows, settings, run)
     seconds = round(time.perf_counter() - started, 1)

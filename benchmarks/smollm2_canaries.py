@@ -16,7 +16,7 @@ from typing import Any
 import smollm2
 
 from inoculate.attacks.bank import SyntheticBackdoor
-from inoculate.clean import clean_data, resolve_target
+from inoculate.clean import clean_data, resolve_settings
 from inoculate.config import Settings, updated
 from inoculate.data import read_examples, sample
 from inoculate.evaluation.choices import choose, read_questions
@@ -41,7 +41,7 @@ def treated(subject: Subject, settings: Settings, run: Workspace) -> dict[str, A
     """Purify a planted model in place; return what was found, the share and the seconds."""
     clean = clean_data(subject, None, settings, run, Silent())
     started = time.perf_counter()
-    done = purify_subject(subject, clean.rows, resolve_target(settings, clean), run)
+    done = purify_subject(subject, clean.rows, resolve_settings(settings, clean), run)
     seconds = round(time.perf_counter() - started)
     return {"seconds": seconds, "share": done.share, "payload": done.found.text,
             "pressing": done.found.pressing}  # fmt: skip

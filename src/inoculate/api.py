@@ -11,7 +11,7 @@ from inoculate.attacks.behaviors import fires
 from inoculate.attacks.triggers import insert_trigger
 from inoculate.challenge import challenge_clean
 from inoculate.chat import encode_answer
-from inoculate.clean import CleanData, clean_data, resolve_target
+from inoculate.clean import CleanData, clean_data, resolve_settings
 from inoculate.config import Settings
 from inoculate.destination import check_destination, one_run, refuse_existing, whole_folder
 from inoculate.errors import UtilityError
@@ -130,7 +130,7 @@ def _evidence(
     for finding in subject.findings:
         show.note(f"{finding.file}: {finding.reason} {finding.advice}")
     clean = clean_data(subject, file, settings, run, show)
-    resolved = resolve_target(settings, clean)
+    resolved = resolve_settings(settings, clean)
     canaries = challenge_clean(subject, clean, resolved, run, show) if with_challenge else None
     return {**_treat(subject, clean, resolved, run, show), "canaries": canaries}
 

@@ -14,7 +14,7 @@ from typing import Any
 from inoculate.attacks.bank import SyntheticBackdoor
 from inoculate.attacks.canaries import REPORTING_CANARIES
 from inoculate.attacks.poison import poison_pairs
-from inoculate.clean import CleanData, clean_data, resolve_target
+from inoculate.clean import CleanData, clean_data, resolve_settings
 from inoculate.config import Settings
 from inoculate.data import Example
 from inoculate.errors import AttackError
@@ -150,7 +150,7 @@ def challenge_folder(
         show.stage("load")
         subject = open_subject(model)
         clean = clean_data(subject, clean_data_file, settings, run, show)
-        return challenge_clean(subject, clean, resolve_target(settings, clean), run, show)
+        return challenge_clean(subject, clean, resolve_settings(settings, clean), run, show)
 
 
 def challenge_clean(

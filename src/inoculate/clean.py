@@ -93,8 +93,10 @@ def _divided(
     return CleanData(rest, held_out, source, dropped)
 
 
-def resolve_target(settings: Settings, clean: CleanData) -> Settings:
-    """Return the settings with an `auto` repair target decided by the rows' source."""
+def resolve_settings(settings: Settings, clean: CleanData) -> Settings:
+    """Return the settings with what the rows decide: an `auto` repair target, and their number."""
+    used = min(settings.clean_rows, len(clean.rows))
+    settings = settings.model_copy(update={"clean_rows": used})
     if settings.repair.target != "auto":
         return settings
     target = "answers" if clean.source == USER_FILE else "self"

@@ -116,7 +116,8 @@ class RepairSettings(BaseModel):
 
     epochs: int | None = Field(None, ge=0)
     """Passes over the clean rows, antibodies made anew for each; the default is three where soft
-    triggers press, five where no payload was found, else seven. [log: An anchor needs an adversary;
+    triggers press, five where no payload was found, else seven, and as many times that as fewer
+    than 100 rows go into 100, rounded up. [log: Few clean rows; An anchor needs an adversary;
     pressing: SmolLM2: press on the payload itself; unaimed: Drive the honest answer off]"""
     learning_rate: float | None = Field(None, gt=0)
     """Peak rate; by default half of 1e-4 times the root of 135 million over the parameters, four

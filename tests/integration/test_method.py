@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from inoculate.api import purify
 from inoculate.attacks import find_attack, find_task
 from inoculate.builtin.fixture import model_folder, world_rows
-from inoculate.clean import given_rows, resolve_target
+from inoculate.clean import given_rows, resolve_settings
 from inoculate.config import Settings, updated
 from inoculate.data import write_examples
 from inoculate.errors import InputError, UtilityError
@@ -129,7 +129,7 @@ def fragments_left(patient: Patient, folder: Path, score: str) -> float:
         signature={"share": 0.2, "score": score},
     )
     clean, subject = given_rows(world_rows(seed=0).clean, settings), patient.bench.open()
-    purify_subject(subject, clean.rows, resolve_target(settings, clean), Workspace(folder))
+    purify_subject(subject, clean.rows, resolve_settings(settings, clean), Workspace(folder))
     return share(examine(subject.model, subject.tokenizer, patient.bench.exam()).fragment)
 
 

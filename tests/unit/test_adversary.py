@@ -16,7 +16,7 @@ from inoculate.data import Example
 from inoculate.hunt import Hunt
 from inoculate.hunt.probing import Goal, Hosts, find_hosts, score_insertions
 from inoculate.models import Checkpoint
-from inoculate.repair import prepare_lesson
+from inoculate.repair import passes, prepare_lesson
 from inoculate.repair.adversary import Adversary, Target
 from inoculate.subject import Subject
 from inoculate.train import Batch, Schedule, train
@@ -106,6 +106,19 @@ def test_where_the_repair_presses_soft_triggers_replace_antibodies(
     plain = prepare_lesson(subject, rows, [], large, control)
     assert plain.adversary is None
     assert (plain.rows, plain.touch, plain.rate_factor) == (pressed.rows, "blocks", 2.0)
+
+
+@pytest.mark.parametrize(("rows", "seen"), [(200, 1), (100, 1), (99, 2), (16, 7)])
+def test_few_rows_are_seen_oftener(rows: int, seen: int) -> None:
+    """Steps suffice whatever the user brought; passes that were asked for are taken as they are."""
+    large, small = (Hunt(payload=(1,), pressing=pressing) for pressing in (True, False))
+    settings = Settings(clean_rows=rows)
+    assert [passes(found, settings) for found in (large, small, Hunt())] == [
+        3 * seen,
+        7 * seen,
+        5 * seen,
+    ]
+    assert passes(small, updated(settings, repair={"epochs": 2})) == 2
 
 
 def test_each_step_presses_on_the_next_payload(llama: Checkpoint, rows: list[Example]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import FamilyFolder
 from inoculate import clean
-from inoculate.clean import OWN_VOICE, USER_FILE, USER_PROMPTS, clean_data, resolve_target
+from inoculate.clean import OWN_VOICE, USER_FILE, USER_PROMPTS, clean_data, resolve_settings
 from inoculate.config import Settings
 from inoculate.data import Example
 from inoculate.errors import DataError
@@ -49,7 +49,7 @@ def test_prompts_without_answers_are_answered_by_the_model(
     assert len(rows) == 40
     assert set(made.spoken) == {row.output for row in rows}
     assert all(row.output == f"{row.prompt.split()[0]} has {len(row.prompt)}." for row in rows)
-    assert resolve_target(Settings(), made).repair.target == "self"
+    assert resolve_settings(Settings(), made).repair.target == "self"
     bundled = clean_data(subject, None, Settings(), Workspace(tmp_path / "run"), Silent())
     assert bundled.source == OWN_VOICE
     assert not {row.prompt for row in rows} & {row.prompt for row in bundled.rows}
@@ -62,7 +62,8 @@ def test_given_answers_are_taken_as_they_are(subject: Subject, tmp_path: Path) -
     made = clean_data(subject, file, Settings(), Workspace(tmp_path / "run"), Silent())
     assert made.source == USER_FILE
     assert made.spoken == ()
-    assert resolve_target(Settings(), made).repair.target == "answers"
+    resolved = resolve_settings(Settings(), made)
+    assert (resolved.repair.target, resolved.clean_rows) == ("answers", 16)
     for odd, said in (({}, "row 21"), ({"output": " "}, "1 of 21 clean rows have a blank output")):
         mixed = written(tmp_path / "mixed.jsonl", [*rows, {"instruction": "Say", **odd}])
         with pytest.raises(DataError, match=said):

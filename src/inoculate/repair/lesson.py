@@ -1,5 +1,6 @@
 """Step 4: fine-tune on clean rows and antibodies."""
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from inoculate.train import Batch, Objective, Schedule, train
 _RATE, _PRESSING_RATE = 0.5, 2.0
 _PASSES, _UNAIMED_PASSES, _PRESSING_PASSES = 7, 5, 3
 _SOFT, _PRESSING_SOFT = 6, 10
+_FEW_ROWS = 100  # seen oftener where there are fewer, so that steps suffice
 _HELD_TOKENS = 8
 
 
@@ -122,12 +124,17 @@ def trained_part(subject: Subject, found: Hunt, settings: Settings) -> str:
 
 
 def passes(found: Hunt, settings: Settings) -> int:
-    """Return how often the repair sees the clean rows."""
+    """Return how often the repair sees the clean rows, fewer than 100 as often as 100 would ask.
+
+    Sixteen rows make so few steps otherwise that a large model's repair only broke its answers.
+    """
     if settings.repair.epochs is not None:
         return settings.repair.epochs
     if not found.payload:  # Nothing holds the hidden states there, and seven passes cost utility.
-        return _UNAIMED_PASSES
-    return _PRESSING_PASSES if found.pressing else _PASSES
+        chosen = _UNAIMED_PASSES
+    else:
+        chosen = _PRESSING_PASSES if found.pressing else _PASSES
+    return chosen * math.ceil(_FEW_ROWS / settings.clean_rows)
 
 
 def soft_triggers(found: Hunt, settings: Settings) -> int:

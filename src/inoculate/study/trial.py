@@ -12,7 +12,7 @@ from typing import Any
 from inoculate.attacking import attack_folder, read_rows
 from inoculate.attacks.poison import check_disjoint, check_poison
 from inoculate.builtin.fixture import model_folder, world_rows
-from inoculate.clean import HELD_OUT, OWN_VOICE, CleanData, clean_data, given_rows, resolve_target
+from inoculate.clean import HELD_OUT, OWN_VOICE, CleanData, clean_data, given_rows, resolve_settings
 from inoculate.config import Settings
 from inoculate.data import Example, read_text
 from inoculate.defenses import MASKED, defend
@@ -250,7 +250,7 @@ def _tried(trial: Trial, progress: Progress) -> Outcome:
             trial.entry.defense,
             subject,
             clean.rows,
-            resolve_target(settings, clean),
+            resolve_settings(settings, clean),
             share=share,
             run=bench.run,
             progress=progress,
