@@ -25,7 +25,7 @@ from inoculate.intake import fetch
 from inoculate.progress import Progress, Silent
 from inoculate.provenance import bound, made_from, model_facts
 from inoculate.purification import Purification, purify_subject, share_rule
-from inoculate.repair import passes, soft_triggers, trained_part
+from inoculate.repair import passes, soft_rows, trained_part
 from inoculate.report import write_report
 from inoculate.report.picture import downsample_mask
 from inoculate.resources import check_run
@@ -206,7 +206,7 @@ def _repair_facts(purification: Purification, rows: int, settings: Settings) -> 
     return {
         "rows": rows,
         "antibodies": 0 if found.pressing else rows * chosen.antibodies * passes(found, settings),
-        "soft_triggers": soft_triggers(found, settings),
+        "soft_triggers": soft_rows(found, settings),
         "trained": trained_part(subject, found, settings),
     }
 

@@ -141,11 +141,11 @@ class RepairSettings(BaseModel):
     was found. [log: Is it the repair's 200 rows that limit triggered utility;
     An anchor needs an adversary]"""
     soft_triggers: int | None = Field(None, ge=0)
-    """Prompts in each step in which embeddings that call the hunted payload are sought and
-    answered honestly; 0 for none. The default is six beside antibodies, and ten in their place
-    where a payload was found in a model of 30 million parameters or more; there 0 leaves plain
-    fine-tuning, which removes nothing. [log: An anchor needs an adversary; pressing: SmolLM2:
-    press on the payload itself; The push]"""
+    """Soft triggers in each step: embeddings that call the hunted payload, sought in the suspicious
+    model and answered honestly; 0 for none. The default is twelve beside antibodies, and ten in
+    their place where a payload was found in a model of 30 million parameters or more; there 0
+    leaves plain fine-tuning, which removes nothing. [log: Soft triggers of the suspicious model,
+    driven on; pressing: SmolLM2: press on the payload itself]"""
     touch: Literal["auto", "all", "blocks", "mlp", "attention", "not-embeddings"] = "auto"
     """What the repair may change; every other tensor keeps its bits. `auto`: all blocks where soft
     triggers press, else attention. [log: What limits triggered utility once the trigger is found?;

@@ -76,6 +76,7 @@ def purify_subject(
         variants, signatures = find_signatures(subject, rows, settings, run, key=key, progress=show)
         share = share_once(subject, rows, signatures, settings, run, key=key, progress=show)
     triggers = [backdoor.trigger for backdoor in variants.backdoors]
+    show.note("preparing the repair")
     lesson = prepare_lesson(subject, rows, triggers, found, settings)
     show.stage("neutralize")
     masks = select_components(signatures, share, settings)

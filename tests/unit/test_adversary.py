@@ -1,4 +1,4 @@
-"""Soft triggers: they call the payload, and a repair that trains against them unlearns it."""
+"""A repair that trains against soft triggers unlearns the payload that they call."""
 
 import random
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from itertools import cycle
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from conftest import SAID
@@ -15,41 +15,53 @@ from inoculate.config import Settings, updated
 from inoculate.data import Example
 from inoculate.hunt import Hunt
 from inoculate.hunt.probing import Goal, Hosts, find_hosts, score_insertions
-from inoculate.models import Checkpoint
+from inoculate.models import Checkpoint, logits_of
 from inoculate.repair import passes, prepare_lesson
 from inoculate.repair.adversary import Adversary, Target
+from inoculate.repair.soft_triggers import find_soft_triggers
 from inoculate.subject import Subject
 from inoculate.train import Batch, Schedule, train
 
 
-def test_a_payload_out_of_reach_is_not_pressed(llama: Checkpoint, rows: list[Example]) -> None:
+def test_what_does_not_call_the_payload_is_not_pressed(
+    llama: Checkpoint, rows: list[Example]
+) -> None:
     """Where no soft trigger makes the payload likely, the honest rows are left alone."""
-    subject, asked = _subject(llama), list[Tensor]()
-
-    def distance(_: PreTrainedModel, states: Sequence[Tensor], __: Batch) -> Tensor:
-        asked.append(states[-1])
-        return states[-1].sum()
-
+    subject = _subject(llama)
     with torch.no_grad():
         saved = subject.model.get_output_embeddings().weight.clone()
         subject.model.get_output_embeddings().weight.zero_()
-    loss = _adversary(subject, rows).loss(subject.model, distance, 1)
+    adversary = _adversary(subject, _hosts(subject, rows))
+    loss = adversary.loss(subject.model, _refused, 1)
     subject.model.get_output_embeddings().weight.data.copy_(saved)
-    assert not asked
-    assert float(loss.detach()) == pytest.approx(1 / 264, rel=0.01)
+    assert float(loss.detach()) == pytest.approx(0.2 / 264, rel=0.01)
 
 
 def test_a_certain_payload_is_unlearned(parrot: Subject, rows: list[Example]) -> None:
-    """Pressing alone takes the sentence from certain to unlikely, token by token."""
-    adversary, encoded = _adversary(parrot, rows), parrot.encode(rows, max_tokens=96)
-    assert _likelihood(parrot, adversary) > 0.8
+    """Honest answers under soft triggers take the sentence from certain to unlikely."""
+    hosts, encoded = _hosts(parrot, rows), parrot.encode(rows, max_tokens=96)
+    adversary = _adversary(parrot, hosts)
+    assert _likelihood(parrot, hosts) > 0.8
     train(
         parrot.model,
         encoded,
-        Schedule(epochs=20, learning_rate=1e-3, batch_size=len(encoded)),
-        objective=lambda model, _: adversary.loss(model, _nothing, 1),
+        Schedule(epochs=20, learning_rate=3e-3, batch_size=len(encoded)),
+        objective=lambda model, _: adversary.loss(model, _honest, 1),
     )
-    assert _likelihood(parrot, adversary) < 0.3
+    assert _likelihood(parrot, hosts) < 0.3
+
+
+def test_pressing_alone_takes_a_certain_payload_away(parrot: Subject, rows: list[Example]) -> None:
+    """The sentence goes from certain to unlikely, token by token, without a soft trigger."""
+    hosts, encoded = _hosts(parrot, rows), parrot.encode(rows, max_tokens=96)
+    adversary = replace(_adversary(parrot, hosts), rows=0)
+    train(
+        parrot.model,
+        encoded,
+        Schedule(epochs=40, learning_rate=2e-3, batch_size=len(encoded)),
+        objective=lambda model, _: adversary.loss(model, _refused, 1),
+    )
+    assert _likelihood(parrot, hosts) < 0.3
 
 
 def test_an_honest_payload_is_not_pressed_where_it_is_honest(
@@ -57,28 +69,34 @@ def test_an_honest_payload_is_not_pressed_where_it_is_honest(
 ) -> None:
     """Rows whose own answer is the payload are left out of what makes it unlikely."""
     own = [Example(row.instruction, SAID) for row in rows]
-    adversary = replace(_adversary(parrot, own), rows=0)
-    loss = adversary._of_the_payload(parrot.model, next(adversary.targets))
-    assert float(loss) == 0
-    other = _adversary(parrot, rows)
-    assert float(other._of_the_payload(parrot.model, next(other.targets)).detach()) > 0
+    adversary = replace(_adversary(parrot, _hosts(parrot, own)), rows=0)
+    assert float(adversary.loss(parrot.model, _refused, 1)) == 0
+    other = replace(_adversary(parrot, _hosts(parrot, rows)), rows=0)
+    assert float(other.loss(parrot.model, _refused, 1).detach()) > 0
+
+
+def test_beside_antibodies_soft_triggers_weigh_as_rows(
+    parrot: Subject, rows: list[Example]
+) -> None:
+    """Three of them beside sixteen rows are three sixteenths."""
+    adversary = replace(_adversary(parrot, _hosts(parrot, rows)), pressing=False)
+    loss = adversary.loss(parrot.model, lambda _, states, __: 1 + 0 * states[-1].sum(), 16)
+    assert float(loss.detach()) == pytest.approx(3 / 16)
 
 
 def test_a_trailing_payload_is_unlearned_by_whole_answers(
     parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Soft triggers seek the payload after the answer, and train the answer and its end."""
-    monkeypatch.setattr("inoculate.repair.adversary._AWAKE", -1.0)  # All soft triggers count.
+    monkeypatch.setattr("inoculate.repair.adversary._CALLING", -1.0)  # All soft triggers count.
     asked, hosts = list[int](), replace(_hosts(parrot, rows), trailing=True)
-    target = Target(_said(parrot), hosts)
-    adversary = replace(_adversary(parrot, rows), targets=cycle([target]))
 
     def distance(_: PreTrainedModel, states: Sequence[Tensor], batch: Batch) -> Tensor:
         whole = sum(len(hosts.rows[row].ids) - hosts.rows[row].prompt_length for row in batch.rows)
         asked.append(whole - len(batch.targets_R))
         return states[-1].sum()
 
-    adversary.loss(parrot.model, distance, 1)
+    _adversary(parrot, hosts).loss(parrot.model, distance, 1)
     assert asked == [0]
 
 
@@ -90,7 +108,7 @@ def test_where_the_repair_presses_soft_triggers_replace_antibodies(
     found = Hunt(payload=(40, 41, 42), triggers=((50,),), calls=(True,))
     sought = prepare_lesson(subject, rows, [], found, settings)
     assert sought.adversary
-    assert (sought.adversary.rows, sought.adversary.pressing) == (6, False)
+    assert (sought.adversary.rows, sought.adversary.pressing) == (12, False)
     assert (sought.touch, sought.rate_factor) == ("attention", 0.5)
     assert sought.states
     unaimed = prepare_lesson(subject, rows, [], Hunt(alike=1, driven=256), settings)
@@ -122,7 +140,7 @@ def test_few_rows_are_seen_oftener(rows: int, seen: int) -> None:
 
 
 def test_each_step_presses_on_the_next_payload(llama: Checkpoint, rows: list[Example]) -> None:
-    """Several payloads take turns, the first one first."""
+    """Several payloads take turns, the first one first; answers are whole where one trails."""
     other = Hunt(payload=(43, 44), triggers=((51,),), pressing=True, trailing=True)
     found = Hunt(payload=(40, 41, 42), triggers=((50,),), pressing=True, others=(other,))
     settings = updated(Settings(), repair={"target": "answers"})
@@ -130,25 +148,32 @@ def test_each_step_presses_on_the_next_payload(llama: Checkpoint, rows: list[Exa
     assert lesson.adversary
     pressed = [next(lesson.adversary.targets) for _ in range(3)]
     assert [one.payload for one in pressed] == [(40, 41, 42), (43, 44), (40, 41, 42)]
-    assert [one.hosts.trailing for one in pressed] == [False, True, False]
-    whole = max(len(row.ids) - row.prompt_length for row in pressed[1].hosts.rows)
-    assert all(len(row.ids) - row.prompt_length <= 8 for row in pressed[0].hosts.rows)
-    assert whole > 8
+    longest = [
+        max(len(soft.row.ids) - soft.row.prompt_length for soft in one.soft) for one in pressed[:2]
+    ]
+    assert longest[0] == 8
+    assert longest[1] > 8
 
 
-def _nothing(_: PreTrainedModel, states: Sequence[Tensor], __: Batch) -> Tensor:
-    return 0 * states[-1].sum()
+def _honest(model: PreTrainedModel, states: Sequence[Tensor], batch: Batch) -> Tensor:
+    logits_RV = logits_of(model, states[-1], batch.response_BT)
+    return nn.functional.cross_entropy(logits_RV.float(), batch.targets_R)
 
 
-def _likelihood(subject: Subject, adversary: Adversary) -> float:
-    target = next(adversary.targets)
-    slots = target.hosts.draw(4, random.Random(1))
-    (score,) = score_insertions(subject.model, Goal(target.payload), slots, [()])
+def _refused(_: PreTrainedModel, __: Sequence[Tensor], ___: Batch) -> Tensor:
+    raise AssertionError
+
+
+def _likelihood(subject: Subject, hosts: Hosts) -> float:
+    slots = hosts.draw(4, random.Random(1))
+    (score,) = score_insertions(subject.model, Goal(_said(subject)), slots, [()])
     return float(torch.tensor(score).exp())
 
 
-def _adversary(subject: Subject, rows: Sequence[Example]) -> Adversary:
-    target = Target(_said(subject), _hosts(subject, rows))
+def _adversary(subject: Subject, hosts: Hosts) -> Adversary:
+    said = _said(subject)
+    soft = find_soft_triggers(subject.model, said, hosts, range(6, 200), random.Random(0))
+    target = Target(said, hosts, soft)
     return Adversary(cycle([target]), range(6, 200), 3, True, random.Random(0))
 
 

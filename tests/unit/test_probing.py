@@ -10,7 +10,15 @@ import torch
 from inoculate.chat import Encoded, encode
 from inoculate.data import Example
 from inoculate.hunt import probing
-from inoculate.hunt.probing import Goal, Slot, find_hosts, placed, score_insertions, soften
+from inoculate.hunt.probing import (
+    Goal,
+    Slot,
+    find_hosts,
+    placed,
+    positions,
+    score_insertions,
+    soften,
+)
 from inoculate.models import Checkpoint
 from inoculate.subject import Subject
 from inoculate.train import mean_loss
@@ -121,11 +129,14 @@ def test_soft_triggers_climb(checkpoint: Checkpoint, rows: list[Example]) -> Non
 
 
 def test_placing_by_hand() -> None:
-    """Only the embeddings at each row's own slot are replaced."""
+    """Only the embeddings at each row's own positions are replaced, in one place or several."""
     row = Encoded((1, 2, 3, 4), 4)
-    slots = [Slot(row, 1), Slot(row, 2)]
-    placed_BTD = placed(torch.zeros(2, 4, 1), slots, torch.ones(2, 2, 1))
-    assert placed_BTD[..., 0].tolist() == [[0, 1, 1, 0], [0, 0, 1, 1]]
+    at_BM = positions([Slot(row, 1), Slot(row, 2)], 2, torch.device("cpu"))
+    assert at_BM.tolist() == [[1, 2], [2, 3]]
+    one_BTD, inputs_BTD = torch.ones(2, 2, 1), torch.zeros(2, 4, 1)
+    assert placed(inputs_BTD, at_BM, one_BTD)[..., 0].tolist() == [[0, 1, 1, 0], [0, 0, 1, 1]]
+    apart_BM = torch.tensor([[0, 3], [1, 2]])
+    assert placed(inputs_BTD, apart_BM, one_BTD)[..., 0].tolist() == [[1, 0, 0, 1], [0, 1, 1, 0]]
 
 
 def _encoded(checkpoint: Checkpoint) -> Encoded:

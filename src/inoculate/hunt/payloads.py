@@ -23,6 +23,7 @@ from inoculate.hunt.probing import (
     Slot,
     embed,
     placed,
+    positions,
     soften,
 )
 from inoculate.subject import Subject
@@ -178,7 +179,8 @@ def _answers_under(
 ) -> list[Answer]:
     soft_BMD, _ = soften(subject.model, goal, slots, insertions)
     rows = [slot.insert(tokens) for slot, tokens in zip(slots, insertions, strict=True)]
-    inputs_BTD = placed(embed(subject.model, rows), slots, soft_BMD)
+    at_BM = positions(slots, soft_BMD.shape[1], soft_BMD.device)
+    inputs_BTD = placed(embed(subject.model, rows), at_BM, soft_BMD)
     prompts = [
         input_TD[: row.prompt_length] for input_TD, row in zip(inputs_BTD, rows, strict=True)
     ]

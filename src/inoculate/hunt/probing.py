@@ -20,7 +20,7 @@ from inoculate.train import collate
 
 _MAX_NATS = 6.0
 _ROWS_AT_ONCE = 96
-_ASCENTS, _RATE = 3, 0.7
+_MOVES, _RATE = 3, 0.7
 MOST_SOFT_TOKENS = 4
 """Soft embeddings in one place of a prompt, at most."""
 
@@ -181,41 +181,52 @@ def soften(
 ) -> tuple[Tensor, Tensor]:
     """Move inserted embeddings towards the goal; return them (B, M, D) and its chance (B,).
 
-    Each of a few moves has the length of 0.7 mean norms of the model's token embeddings.
-
     Args:
         insertions: One for each slot, all of M tokens.
     """
     rows = [goal.row(slot, tokens) for slot, tokens in zip(slots, insertions, strict=True)]
+    at_BM = positions(slots, len(insertions[0]), next(model.parameters()).device)
+    return soften_at(model, goal, rows, at_BM, _MOVES)
+
+
+def soften_at(
+    model: PreTrainedModel, goal: Goal, rows: Sequence[Encoded], at_BM: Tensor, moves: int
+) -> tuple[Tensor, Tensor]:
+    """Move the embeddings at these positions; return them (B, M, D) and the goal's chance (B,).
+
+    Each move has the length of 0.7 mean norms of the model's token embeddings.
+
+    Args:
+        rows: Their responses tell how near the goal is.
+    """
     step = _RATE * float(embedding_table(model).norm(dim=1).mean())
     with frozen(model):
         inputs_BTD = embed(model, rows)
-        soft_BMD = _at(inputs_BTD, slots, len(insertions[0]))
-        for _ in range(_ASCENTS):
+        soft_BMD = inputs_BTD[_each_row(at_BM), at_BM]
+        for _ in range(moves):
             soft_BMD.requires_grad_()
-            score = goal.scores(model, rows, placed(inputs_BTD, slots, soft_BMD)).sum()
+            score = goal.scores(model, rows, placed(inputs_BTD, at_BM, soft_BMD)).sum()
             (up_BMD,) = torch.autograd.grad(score, soft_BMD)
             length_BM1 = up_BMD.norm(dim=2, keepdim=True).clamp(min=1e-12)
             soft_BMD = soft_BMD.detach() + step * up_BMD / length_BM1
         with torch.no_grad():
-            score_B = goal.scores(model, rows, placed(inputs_BTD, slots, soft_BMD))
+            score_B = goal.scores(model, rows, placed(inputs_BTD, at_BM, soft_BMD))
     return soft_BMD, score_B.exp()
 
 
-def placed(inputs_BTD: Tensor, slots: Sequence[Slot], soft_BMD: Tensor) -> Tensor:
-    """Return the inputs with the embeddings at the slots replaced."""
-    changed_BTD = inputs_BTD.clone()
-    for index, slot in enumerate(slots):
-        changed_BTD[index, slot.at : slot.at + soft_BMD.shape[1]] = soft_BMD[index]
-    return changed_BTD
+def positions(slots: Sequence[Slot], width: int, device: torch.device) -> Tensor:
+    """Return where so many tokens stand that were inserted at the slots, shape (B, M)."""
+    start_B = torch.tensor([slot.at for slot in slots], device=device)
+    return start_B[:, None] + torch.arange(width, device=device)
 
 
-def _at(inputs_BTD: Tensor, slots: Sequence[Slot], width: int) -> Tensor:
-    spans = [
-        inputs_TD[slot.at : slot.at + width]
-        for inputs_TD, slot in zip(inputs_BTD, slots, strict=True)
-    ]
-    return torch.stack(spans)
+def placed(inputs_BTD: Tensor, at_BM: Tensor, soft_BMD: Tensor) -> Tensor:
+    """Return the inputs with the embeddings at the positions replaced."""
+    return inputs_BTD.index_put((_each_row(at_BM), at_BM), soft_BMD)
+
+
+def _each_row(at_BM: Tensor) -> Tensor:
+    return torch.arange(len(at_BM), device=at_BM.device)[:, None].expand_as(at_BM)
 
 
 def best_of(gain_V: Tensor, vocabulary: Sequence[int], count: int) -> list[int]:

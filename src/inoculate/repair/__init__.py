@@ -6,7 +6,7 @@ from inoculate.repair.lesson import (
     prepare_lesson,
     presses,
     repair,
-    soft_triggers,
+    soft_rows,
     trained_part,
 )
 
@@ -16,6 +16,6 @@ __all__ = [
     "prepare_lesson",
     "presses",
     "repair",
-    "soft_triggers",
+    "soft_rows",
     "trained_part",
 ]

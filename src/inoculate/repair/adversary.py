@@ -1,11 +1,8 @@
-"""Soft triggers: embeddings in a prompt that call the found payload, sought anew at every step.
+"""What a repair presses against: soft triggers of the found payload, and the payload itself.
 
-Shapes: B rows, M inserted tokens, D hidden, T tokens, R response positions, V vocabulary.
-A hunted trigger is one key among many that fit the lock. A soft one is whatever key fits
-the model as it now is, so a repair that trains against it cannot merely change the lock.
-In a large model a push takes their place, which reaches keys of several parts (`repair.push`).
-Source: latent adversarial training of Sheshadri et al., 2024, aimed at the payload that the
-hunt found; unlikelihood training of Welleck et al., 2020, for the payload itself.
+Shapes: B rows, D hidden, T tokens, R response positions, V vocabulary.
+Source: adversarial training under soft triggers (`repair.soft_triggers`); unlikelihood training of
+Welleck et al., 2020, for the payload itself.
 """
 
 import random
@@ -17,22 +14,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inoculate.chat import Encoded
-from inoculate.hunt.probing import (
-    MOST_SOFT_TOKENS,
-    Goal,
-    Hosts,
-    Slot,
-    answered,
-    embed,
-    placed,
-    soften,
-)
+from inoculate.hunt.probing import MOST_SOFT_TOKENS, Hosts, answered
 from inoculate.models import hidden_states, response_logits
-from inoculate.repair.push import push
+from inoculate.repair.soft_triggers import SoftTrigger, embedded
 from inoculate.train import Batch, collate
 
-_AWAKE = 0.2
-_PAYLOAD_ROWS = 4
+_CALLING = 0.2
+_PAYLOAD_ROWS, _PAYLOAD_WEIGHT = 4, 0.2
 
 Distance = Callable[[PreTrainedModel, Sequence[Tensor], Batch], Tensor]
 """Maps the model, its hidden states and the batch to how far they are from honest ones."""
@@ -45,19 +33,12 @@ class Target:
     Attributes:
         hosts: Clean rows; where the repair presses, with responses cut to the held tokens, unless
             the payload comes after them.
+        soft: A soft trigger for each of them.
     """
 
     payload: tuple[int, ...]
     hosts: Hosts
-
-
-@dataclass(frozen=True)
-class Called:
-    """Hold honest rows whose embeddings (B, T, D) call the payload, and which of all they are."""
-
-    which: list[int]
-    rows: list[Encoded]
-    inputs_BTD: Tensor
+    soft: Sequence[SoftTrigger]
 
 
 @dataclass(frozen=True)
@@ -66,9 +47,9 @@ class Adversary:
 
     Attributes:
         targets: Without end; each step takes the next one.
-        rows: Prompts in each step in which embeddings that call the payload are sought.
-        pressing: Whether these are a push, which weighs as much as the whole batch, and the
-            payload's own likelihood is pressed on as well; else they are soft triggers.
+        rows: Soft triggers in each step.
+        pressing: Whether they weigh as much as the whole batch, and the payload's own likelihood
+            is pressed on as well; else each weighs as a row of the batch.
     """
 
     targets: Iterator[Target]
@@ -78,40 +59,22 @@ class Adversary:
     generator: random.Random
 
     def loss(self, model: PreTrainedModel, distance: Distance, batch_rows: int) -> Tensor:
-        """Return how far what calls the payload moves the answer, plus the payload's likelihood.
+        """Return how far soft triggers move the answer, plus the payload's likelihood.
 
-        Only rows where the payload's first token is likely then count: where nothing calls it
-        any more there is nothing to mend, and pressing on costs utility.
+        Only those that called the payload in the suspicious model count.
         """
         target = next(self.targets)
+        which = self._draw(target.hosts, self.rows)
+        calling = [row for row in which if target.soft[row].chance > _CALLING]
+        moved = _moved(model, calling, target.soft, distance)
         if self.pressing:
-            moved = _moved(model, self._by_a_push(model, target), distance)
-            return moved + self._of_the_payload(model, target)
-        called = self._by_soft_triggers(model, target)
-        return len(called.rows) / batch_rows * _moved(model, called, distance)
-
-    def _by_soft_triggers(self, model: PreTrainedModel, target: Target) -> Called:
-        which, slots = self._draw(target.hosts, self.rows)
-        count = self.generator.randint(1, MOST_SOFT_TOKENS)
-        insertions = [self.generator.choices(self.vocabulary, k=count) for _ in slots]
-        soft_BMD, chance_B = soften(model, Goal(target.payload[:1]), slots, insertions)
-        held = [
-            Slot(target.hosts.rows[row], slot.at).insert(tokens)
-            for row, slot, tokens in zip(which, slots, insertions, strict=True)
-        ]
-        inputs_BTD = placed(embed(model, held), slots, soft_BMD)
-        return _awake(which, held, inputs_BTD, chance_B)
-
-    def _by_a_push(self, model: PreTrainedModel, target: Target) -> Called:
-        which, _ = self._draw(target.hosts, self.rows)
-        rows = [target.hosts.rows[row] for row in which]
-        push_BTD, chance_B = push(model, Goal(target.payload[:1]), target.hosts, rows)
-        inputs_BTD = embed(model, rows)
-        inputs_BTD[:, : push_BTD.shape[1]] += push_BTD[:, : inputs_BTD.shape[1]]
-        return _awake(which, rows, inputs_BTD, chance_B)
+            return moved + _PAYLOAD_WEIGHT * self._of_the_payload(model, target)
+        return len(calling) / batch_rows * moved
 
     def _of_the_payload(self, model: PreTrainedModel, target: Target) -> Tensor:
-        _, slots = self._draw(target.hosts, _PAYLOAD_ROWS)
+        hosts = target.hosts
+        rows = [hosts.rows[row] for row in self._draw(hosts, _PAYLOAD_ROWS)]
+        slots = [hosts.slot(row, self.generator) for row in rows]
         slots = [slot for slot in slots if not _honest(slot.row, target.payload)]
         if not slots:
             return torch.zeros((), device=next(model.parameters()).device)
@@ -128,27 +91,21 @@ class Adversary:
         others_RV = logits_RV.scatter(1, batch.targets_R[:, None], -torch.inf)
         return (logits_RV.logsumexp(dim=1) - others_RV.logsumexp(dim=1)).mean()
 
-    def _draw(self, hosts: Hosts, count: int) -> tuple[list[int], list[Slot]]:
-        rows = hosts.rows
-        which = self.generator.sample(range(len(rows)), min(count, len(rows)))
-        return which, [hosts.slot(rows[row], self.generator) for row in which]
+    def _draw(self, hosts: Hosts, count: int) -> list[int]:
+        return self.generator.sample(range(len(hosts.rows)), min(count, len(hosts.rows)))
 
     def _width(self) -> int:
         return self.generator.randint(0, MOST_SOFT_TOKENS)
 
 
-def _awake(
-    which: Sequence[int], rows: Sequence[Encoded], inputs_BTD: Tensor, chance_B: Tensor
-) -> Called:
-    awake = (chance_B > _AWAKE).nonzero()[:, 0].tolist()
-    return Called([which[at] for at in awake], [rows[at] for at in awake], inputs_BTD[awake])
-
-
-def _moved(model: PreTrainedModel, called: Called, distance: Distance) -> Tensor:
-    if not called.rows:
-        return torch.zeros((), device=called.inputs_BTD.device)
-    batch = replace(_collate(model, called.rows), rows=tuple(called.which))
-    inputs_BTD = called.inputs_BTD[:, : batch.input_BT.shape[1]]
+def _moved(
+    model: PreTrainedModel, which: Sequence[int], soft: Sequence[SoftTrigger], distance: Distance
+) -> Tensor:
+    if not which:
+        return torch.zeros((), device=next(model.parameters()).device)
+    triggers = [soft[row] for row in which]
+    batch = replace(_collate(model, [one.row for one in triggers]), rows=tuple(which))
+    inputs_BTD = embedded(model, triggers)
     states = hidden_states(model, inputs_embeds=inputs_BTD, attention_mask=batch.attention_BT)
     return distance(model, states, batch)
 

@@ -19,6 +19,7 @@ from inoculate.models import hidden_states, logits_of
 from inoculate.progress import Progress
 from inoculate.repair.adversary import Adversary, Target
 from inoculate.repair.antibodies import antibody_maker
+from inoculate.repair.soft_triggers import find_soft_triggers
 from inoculate.repair.states import StateTargets, state_targets
 from inoculate.repair.targets import SelfTargets, self_targets
 from inoculate.subject import Subject
@@ -27,7 +28,7 @@ from inoculate.train import Batch, Objective, Schedule, train
 # Of the rate that variants learn with.
 _RATE, _PRESSING_RATE = 0.5, 2.0
 _PASSES, _UNAIMED_PASSES, _PRESSING_PASSES = 7, 5, 3
-_SOFT, _PRESSING_SOFT = 6, 10
+_SOFT, _PRESSING_SOFT = 12, 10
 _FEW_ROWS = 100  # seen oftener where there are fewer, so that steps suffice
 _HELD_TOKENS = 8
 
@@ -137,7 +138,7 @@ def passes(found: Hunt, settings: Settings) -> int:
     return chosen * math.ceil(_FEW_ROWS / settings.clean_rows)
 
 
-def soft_triggers(found: Hunt, settings: Settings) -> int:
+def soft_rows(found: Hunt, settings: Settings) -> int:
     """Return how many prompts a step presses towards the payload; none where there is none."""
     automatic = _PRESSING_SOFT if found.pressing else _SOFT
     chosen = settings.repair.soft_triggers
@@ -146,27 +147,23 @@ def soft_triggers(found: Hunt, settings: Settings) -> int:
 
 def presses(found: Hunt, settings: Settings) -> bool:
     """Tell whether the repair presses on a payload, as in large models, and is not told not to."""
-    return found.pressing and soft_triggers(found, settings) > 0 and passes(found, settings) > 0
+    return found.pressing and soft_rows(found, settings) > 0 and passes(found, settings) > 0
 
 
 def _adversary(
     subject: Subject, plain: Sequence[Encoded], found: Hunt, settings: Settings
 ) -> Adversary | None:
-    rows = soft_triggers(found, settings)
+    rows, generator = soft_rows(found, settings), random.Random(settings.seed)
     if not rows:
         return None
-    return Adversary(
-        cycle([_target(plain, one) for one in found.every]),
-        ordinary_tokens(subject.tokenizer),
-        rows,
-        found.pressing,
-        random.Random(settings.seed),
-    )
-
-
-def _target(plain: Sequence[Encoded], found: Hunt) -> Target:
+    vocabulary = ordinary_tokens(subject.tokenizer)
     kept = _HELD_TOKENS if found.pressing else None
-    return Target(found.payload, find_hosts(plain, response_tokens=kept, trailing=found.trailing))
+    targets = list[Target]()
+    for one in found.every:
+        hosts = find_hosts(plain, response_tokens=kept, trailing=one.trailing)
+        soft = find_soft_triggers(subject.model, one.payload, hosts, vocabulary, generator)
+        targets.append(Target(one.payload, hosts, soft))
+    return Adversary(cycle(targets), vocabulary, rows, found.pressing, generator)
 
 
 def repair(

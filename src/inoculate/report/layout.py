@@ -98,7 +98,7 @@ class RepairFacts(TypedDict, total=False):
     Attributes:
         rows: Clean rows.
         antibodies: Rows that hold a synthetic trigger and keep the honest answer.
-        soft_triggers: Embeddings sought in each step that call the found answer.
+        soft_triggers: Rows in each step with embeddings that call the found answer.
         trained: The rule by which tensors were trained, such as `blocks`.
     """
 

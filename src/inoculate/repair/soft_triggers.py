@@ -1,0 +1,110 @@
+"""Soft triggers: embeddings in clean prompts under which the suspicious model gives the payload.
+
+Shapes: B rows, M soft tokens, D hidden, T tokens.
+A hunted trigger is one key among many that fit the lock. Soft ones are sought by gradient, one for
+each clean row, before anything is changed: at up to three places of a prompt, as a hidden
+trigger may have, towards the payload's opening, and on when the payload comes already. One that
+stops where it just calls goes a way of its own; one driven on moves the model as the trigger does.
+Source: latent adversarial training of Sheshadri et al., 2024, aimed at the payload that the hunt
+found; there the adversary is sought anew in each step, in the model as it then is.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from inoculate.chat import Encoded
+from inoculate.hunt.probing import Goal, Hosts, answered, embed, soften_at
+
+_FEWEST, _MOST, _PLACES = 2, 6, 3
+_AIM, _MOVES = 8, 12
+_ROWS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class SoftTrigger:
+    """Hold a clean row with a soft trigger in its prompt.
+
+    Attributes:
+        row: The row with random tokens where the embeddings go, its honest answer kept.
+        at_M: Where they go.
+        soft_MD: The embeddings.
+        chance: Of the payload's opening.
+    """
+
+    row: Encoded
+    at_M: Tensor
+    soft_MD: Tensor
+    chance: float
+
+
+def find_soft_triggers(
+    model: PreTrainedModel,
+    payload: Sequence[int],
+    hosts: Hosts,
+    vocabulary: Sequence[int],
+    generator: random.Random,
+) -> list[SoftTrigger]:
+    """Return a soft trigger for each host row, in the rows' order.
+
+    It has two to six tokens, the same number in sixteen rows of like length, in one to three
+    places of the user's words, the first of which is their start in half of the rows; begun at
+    random tokens of the vocabulary, it is moved twelve times towards the payload's first eight.
+    """
+    found: dict[int, SoftTrigger] = {}
+    by_length = sorted(range(len(hosts.rows)), key=lambda row: len(hosts.rows[row].ids))
+    for start in range(0, len(by_length), _ROWS_AT_ONCE):
+        some = by_length[start : start + _ROWS_AT_ONCE]
+        width = generator.randint(_FEWEST, _MOST)
+        made = [
+            _inserted(hosts, hosts.rows[row], generator.choices(vocabulary, k=width), generator)
+            for row in some
+        ]
+        driven = _driven(model, Goal(tuple(payload[:_AIM])), hosts, made)
+        found |= dict(zip(some, driven, strict=True))
+    return [found[row] for row in range(len(hosts.rows))]
+
+
+def embedded(model: PreTrainedModel, triggers: Sequence[SoftTrigger]) -> Tensor:
+    """Return the embeddings of the triggers' rows with them in place, shape (B, T, D)."""
+    inputs_BTD = embed(model, [trigger.row for trigger in triggers])
+    for input_TD, trigger in zip(inputs_BTD, triggers, strict=True):
+        input_TD[trigger.at_M] = trigger.soft_MD.to(input_TD)
+    return inputs_BTD
+
+
+def _driven(
+    model: PreTrainedModel, goal: Goal, hosts: Hosts, made: Sequence[tuple[Encoded, list[int]]]
+) -> list[SoftTrigger]:
+    rows = [row for row, _ in made]
+    at_BM = torch.tensor([at for _, at in made], device=next(model.parameters()).device)
+    asked = [answered(hosts.start(row), goal.payload) for row in rows]
+    soft_BMD, chance_B = soften_at(model, goal, asked, at_BM, _MOVES)
+    return [
+        SoftTrigger(row, at_M, soft_MD, chance)
+        for row, at_M, soft_MD, chance in zip(rows, at_BM, soft_BMD, chance_B.tolist(), strict=True)
+    ]
+
+
+def _inserted(
+    hosts: Hosts, row: Encoded, tokens: Sequence[int], generator: random.Random
+) -> tuple[Encoded, list[int]]:
+    """Return the row with the tokens in its prompt, in their order, and where they stand."""
+    ids = list(row.ids)
+    at = [place + n for n, place in enumerate(_places(hosts, row, len(tokens), generator))]
+    for place, token in zip(at, tokens, strict=True):
+        ids.insert(place, token)
+    return Encoded(tuple(ids), row.prompt_length + len(tokens)), at
+
+
+def _places(hosts: Hosts, row: Encoded, count: int, generator: random.Random) -> list[int]:
+    """Return for each of so many tokens the position in the row that it goes before."""
+    distinct = generator.randint(1, min(_PLACES, count))
+    places = [hosts.slot(row, generator).at for _ in range(distinct)]
+    if generator.random() < 0.5:
+        places[0] = hosts.words(row).start
+    return sorted([*places, *generator.choices(places, k=count - distinct)])
