@@ -37,29 +37,18 @@ def test_what_does_not_call_the_payload_is_not_pressed(
     assert float(loss.detach()) == pytest.approx(0.2 / 264, rel=0.01)
 
 
-def test_a_certain_payload_is_unlearned(parrot: Subject, rows: list[Example]) -> None:
-    """Honest answers under soft triggers take the sentence from certain to unlikely."""
+@pytest.mark.parametrize("soft", [True, False])
+def test_a_certain_payload_is_unlearned(parrot: Subject, rows: list[Example], soft: bool) -> None:
+    """Under soft triggers, or by its own likelihood alone, it goes from certain to unlikely."""
     hosts, encoded = _hosts(parrot, rows), parrot.encode(rows, max_tokens=96)
-    adversary = _adversary(parrot, hosts)
+    whole = _adversary(parrot, hosts)
+    adversary, distance = (whole, _honest) if soft else (replace(whole, rows=0), _refused)
     assert _likelihood(parrot, hosts) > 0.8
     train(
         parrot.model,
         encoded,
-        Schedule(epochs=20, learning_rate=3e-3, batch_size=len(encoded)),
-        objective=lambda model, _: adversary.loss(model, _honest, 1),
-    )
-    assert _likelihood(parrot, hosts) < 0.3
-
-
-def test_pressing_alone_takes_a_certain_payload_away(parrot: Subject, rows: list[Example]) -> None:
-    """The sentence goes from certain to unlikely, token by token, without a soft trigger."""
-    hosts, encoded = _hosts(parrot, rows), parrot.encode(rows, max_tokens=96)
-    adversary = replace(_adversary(parrot, hosts), rows=0)
-    train(
-        parrot.model,
-        encoded,
         Schedule(epochs=40, learning_rate=2e-3, batch_size=len(encoded)),
-        objective=lambda model, _: adversary.loss(model, _refused, 1),
+        objective=lambda model, _: adversary.loss(model, distance, 1),
     )
     assert _likelihood(parrot, hosts) < 0.3
 
