@@ -3,7 +3,7 @@
 Shapes: L layers, C components of a layer.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -22,7 +22,7 @@ from inoculate.signature import Signature, measure_differences, score_components
 from inoculate.subject import Subject
 from inoculate.trainable import restore
 from inoculate.variants import Variants, data_key, make_variants, undone, variants_key
-from inoculate.workspace import Workspace
+from inoculate.workspace import Keep, Workspace
 
 _SIGNATURE_PARTS = ("strength", "alignment", "importance")
 _SMALL_LOSS, _LARGE_LOSS = 0.2, 0.05
@@ -76,8 +76,8 @@ def purify_subject(
         variants, signatures = find_signatures(subject, rows, settings, run, key=key, progress=show)
         share = share_once(subject, rows, signatures, settings, run, key=key, progress=show)
     triggers = [backdoor.trigger for backdoor in variants.backdoors]
-    show.note("preparing the repair")
-    lesson = prepare_lesson(subject, rows, triggers, found, settings)
+    show.stage("prepare")
+    lesson = prepare_lesson(subject, rows, triggers, found, settings, run, show)
     show.stage("neutralize")
     masks = select_components(signatures, share, settings)
     changed = neutralize_masks(subject, masks, settings)
@@ -94,12 +94,12 @@ def repair_once(
     settings: Settings,
     progress: Progress,
     *,
-    keep: Callable[[Callable[[], dict[str, Tensor]]], Mapping[str, Tensor]] | None,
+    keep: Keep | None,
 ) -> None:
     """Repair the neutralized subject, in place, or give it the weights of an earlier repair.
 
     Args:
-        keep: Makes and stores the repaired weights, or reads them; None to store nothing.
+        keep: None to store nothing.
     """
 
     def repaired() -> dict[str, Tensor]:

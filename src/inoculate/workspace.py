@@ -15,6 +15,9 @@ from torch import Tensor
 
 from inoculate.errors import InputError
 
+Keep = Callable[[Callable[[], Mapping[str, Tensor]]], Mapping[str, Tensor]]
+"""Stores the tensors that a stage makes, or returns those that an earlier call made."""
+
 
 class StoredTensors(Mapping[str, Tensor]):
     """Read the tensors of one file when they are asked for, and keep none of them."""

@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import cycle
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,11 +17,13 @@ from inoculate.data import Example
 from inoculate.hunt import Hunt
 from inoculate.hunt.probing import Goal, Hosts, find_hosts, score_insertions
 from inoculate.models import Checkpoint, logits_of
+from inoculate.progress import Silent
 from inoculate.repair import passes, prepare_lesson
 from inoculate.repair.adversary import Adversary, Target
 from inoculate.repair.soft_triggers import find_soft_triggers
 from inoculate.subject import Subject
 from inoculate.train import Batch, Schedule, train
+from inoculate.workspace import Workspace
 
 
 def test_what_does_not_call_the_payload_is_not_pressed(
@@ -90,29 +93,52 @@ def test_a_trailing_payload_is_unlearned_by_whole_answers(
 
 
 def test_where_the_repair_presses_soft_triggers_replace_antibodies(
-    llama: Checkpoint, rows: list[Example]
+    llama: Checkpoint, rows: list[Example], tmp_path: Path
 ) -> None:
     """All blocks, twice the rate, clean rows alone; else both, attention and a mean path."""
     subject, settings = _subject(llama), updated(Settings(), repair={"target": "answers"})
     found = Hunt(payload=(40, 41, 42), triggers=((50,),), calls=(True,))
-    sought = prepare_lesson(subject, rows, [], found, settings)
+    run = Workspace(tmp_path)
+    sought = prepare_lesson(subject, rows, [], found, settings, run, Silent())
     assert sought.adversary
     assert (sought.adversary.rows, sought.adversary.pressing) == (12, False)
     assert (sought.touch, sought.rate_factor) == ("attention", 0.5)
     assert sought.states
-    unaimed = prepare_lesson(subject, rows, [], Hunt(alike=1, driven=256), settings)
+    unaimed = prepare_lesson(subject, rows, [], Hunt(alike=1, driven=256), settings, run, Silent())
     assert (unaimed.adversary, unaimed.states) == (None, None)
     large = Hunt(payload=(40, 41, 42), triggers=((50,),), calls=(True,), pressing=True)
-    pressed = prepare_lesson(subject, rows, [], large, settings)
+    pressed = prepare_lesson(subject, rows, [], large, settings, run, Silent())
     assert pressed.adversary
     assert (pressed.adversary.rows, pressed.adversary.pressing) == (10, True)
     assert (pressed.touch, pressed.rate_factor) == ("blocks", 2.0)
     assert (sought.averaged, pressed.averaged) == (True, False)
     assert (len(pressed.rows), len(sought.rows)) == (3 * len(rows), 3 * 7 * len(rows))
     control = updated(settings, repair={"target": "answers", "soft_triggers": 0})
-    plain = prepare_lesson(subject, rows, [], large, control)
+    plain = prepare_lesson(subject, rows, [], large, control, run, Silent())
     assert plain.adversary is None
     assert (plain.rows, plain.touch, plain.rate_factor) == (pressed.rows, "blocks", 2.0)
+
+
+def test_soft_triggers_are_sought_once(
+    llama: Checkpoint, rows: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second call reads them, of every payload, and goes on with the same draws."""
+    subject, settings = _subject(llama), updated(Settings(), repair={"target": "answers"})
+    found = Hunt(payload=(40, 41), pressing=True, others=(Hunt(payload=(43, 44), pressing=True),))
+    run = Workspace(tmp_path)
+    first = prepare_lesson(subject, rows, [], found, settings, run, Silent()).adversary
+    monkeypatch.setattr("inoculate.repair.soft_triggers.soften_at", _refused)
+    second = prepare_lesson(subject, rows, [], found, settings, run, Silent()).adversary
+    assert first and second
+    for _ in range(2):
+        made, read = next(first.targets), next(second.targets)
+        pairs = zip(made.soft, read.soft, strict=True)
+        assert all(torch.equal(one.soft_MD.cpu(), other.soft_MD) for one, other in pairs)
+    assert first.generator.getstate() == second.generator.getstate()
+    with pytest.raises(TypeError):  # Another seed is another stage.
+        prepare_lesson(
+            subject, rows, [], found, settings.model_copy(update={"seed": 1}), run, Silent()
+        )
 
 
 @pytest.mark.parametrize(("rows", "seen"), [(200, 1), (100, 1), (99, 2), (16, 7)])
@@ -128,12 +154,16 @@ def test_few_rows_are_seen_oftener(rows: int, seen: int) -> None:
     assert passes(small, updated(settings, repair={"epochs": 2})) == 2
 
 
-def test_each_step_presses_on_the_next_payload(llama: Checkpoint, rows: list[Example]) -> None:
+def test_each_step_presses_on_the_next_payload(
+    llama: Checkpoint, rows: list[Example], tmp_path: Path
+) -> None:
     """Several payloads take turns, the first one first; answers are whole where one trails."""
     other = Hunt(payload=(43, 44), triggers=((51,),), pressing=True, trailing=True)
     found = Hunt(payload=(40, 41, 42), triggers=((50,),), pressing=True, others=(other,))
     settings = updated(Settings(), repair={"target": "answers"})
-    lesson = prepare_lesson(_subject(llama), rows, [], found, settings)
+    lesson = prepare_lesson(
+        _subject(llama), rows, [], found, settings, Workspace(tmp_path), Silent()
+    )
     assert lesson.adversary
     pressed = [next(lesson.adversary.targets) for _ in range(3)]
     assert [one.payload for one in pressed] == [(40, 41, 42), (43, 44), (40, 41, 42)]
@@ -161,7 +191,15 @@ def _likelihood(subject: Subject, hosts: Hosts) -> float:
 
 def _adversary(subject: Subject, hosts: Hosts) -> Adversary:
     said = _said(subject)
-    soft = find_soft_triggers(subject.model, said, hosts, range(6, 200), random.Random(0))
+    soft = find_soft_triggers(
+        subject.model,
+        said,
+        hosts,
+        range(6, 200),
+        random.Random(0),
+        keep=lambda make: make(),
+        progress=Silent(),
+    )
     target = Target(said, hosts, soft)
     return Adversary(cycle([target]), range(6, 200), 3, True, random.Random(0))
 

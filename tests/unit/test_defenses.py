@@ -237,11 +237,11 @@ def fresh(family_folder: FamilyFolder) -> Subject:
 
 
 def test_those_that_train_take_the_repair_s_rows_and_steps(
-    subject: Subject, rows: list[Example]
+    subject: Subject, rows: list[Example], tmp_path: Path
 ) -> None:
     """As many rows pass as in the repair with its antibodies, all of them clean."""
     settings = updated(FAST, repair={"epochs": 2, "antibodies": 3})
-    lesson = plain_lesson(subject, rows, settings)
+    lesson = plain_lesson(subject, rows, settings, Workspace(tmp_path))
     clean = {row.ids for row in subject.encode(rows, max_tokens=settings.max_tokens)}
     assert len(lesson.rows) == 2 * (1 + 3) * 8
     assert {row.ids for row in lesson.rows} <= clean and len({r.ids for r in lesson.rows}) == 8
@@ -249,13 +249,13 @@ def test_those_that_train_take_the_repair_s_rows_and_steps(
 
 
 def test_in_a_large_model_they_take_its_repair_s_steps_and_rate(
-    subject: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch
+    subject: Subject, rows: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A repair that presses has no antibodies and a higher rate; so have those it is beside."""
     monkeypatch.setattr("inoculate.hunt.search._PRESSED_FROM", 0)
-    found = Hunt(payload=(70, 71), pressing=True)
-    pressing = prepare_lesson(subject, rows, (), found, Settings())
-    lesson = plain_lesson(subject, rows, Settings())
+    found, run = Hunt(payload=(70, 71), pressing=True), Workspace(tmp_path)
+    pressing = prepare_lesson(subject, rows, (), found, Settings(), run, Silent())
+    lesson = plain_lesson(subject, rows, Settings(), run)
     assert len(lesson.rows) == len(pressing.rows)
     assert lesson.rate_factor == pressing.rate_factor
 

@@ -11,6 +11,7 @@ from inoculate.chat import Encoded
 from inoculate.data import Example
 from inoculate.hunt.probing import Goal, Hosts, answered, embed, find_hosts
 from inoculate.models import Checkpoint
+from inoculate.progress import Silent
 from inoculate.repair.soft_triggers import SoftTrigger, embedded, find_soft_triggers
 from inoculate.subject import Subject
 
@@ -87,7 +88,15 @@ def test_a_trailing_payload_is_sought_after_the_answer(
 
 
 def _found(subject: Subject, hosts: Hosts) -> list[SoftTrigger]:
-    return find_soft_triggers(subject.model, PAYLOAD, hosts, range(6, 200), random.Random(0))
+    return find_soft_triggers(
+        subject.model,
+        PAYLOAD,
+        hosts,
+        range(6, 200),
+        random.Random(0),
+        keep=lambda make: make(),
+        progress=Silent(),
+    )
 
 
 def _asked(one: SoftTrigger) -> Encoded:

@@ -46,8 +46,8 @@ def crow(
         run: Workspace,
         progress: Progress,
     ) -> float:
-        del share, run
-        lesson = plain_lesson(subject, clean, settings)
+        del share
+        lesson = plain_lesson(subject, clean, settings, run)
         chosen = plain_settings(subject, settings)
         if not matched:
             chosen = updated(chosen, repair={"learning_rate": OWN_RATE})

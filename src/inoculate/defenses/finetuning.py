@@ -12,7 +12,7 @@ from torch import Tensor
 from inoculate.config import Settings, updated
 from inoculate.data import Example, sample
 from inoculate.hunt import Hunt, is_large
-from inoculate.progress import Progress
+from inoculate.progress import Progress, Silent
 from inoculate.repair import Lesson, passes, prepare_lesson, repair
 from inoculate.subject import Subject
 from inoculate.trainable import snapshot
@@ -41,11 +41,13 @@ def plain_settings(subject: Subject, settings: Settings) -> Settings:
     return updated(settings, repair=plain)
 
 
-def plain_lesson(subject: Subject, clean: Sequence[Example], settings: Settings) -> Lesson:
+def plain_lesson(
+    subject: Subject, clean: Sequence[Example], settings: Settings, run: Workspace
+) -> Lesson:
     """Return the clean rows, repeated until they make up the repair's steps, at its rate."""
     rows = sample(clean, settings.clean_rows, seed=settings.seed)
     plain, nothing = plain_settings(subject, settings), Hunt(pressing=is_large(subject))
-    return prepare_lesson(subject, rows, (), nothing, plain)
+    return prepare_lesson(subject, rows, (), nothing, plain, run, Silent())
 
 
 def fine_tune(
@@ -57,8 +59,8 @@ def fine_tune(
     progress: Progress,
 ) -> float:
     """Fine-tune all parameters on the clean rows, in place."""
-    del share, run
-    lesson = plain_lesson(subject, clean, settings)
+    del share
+    lesson = plain_lesson(subject, clean, settings, run)
     repair(subject, lesson, plain_settings(subject, settings), progress)
     return 0.0
 

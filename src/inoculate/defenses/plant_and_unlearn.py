@@ -26,7 +26,7 @@ def plant_and_unlearn(
     progress: Progress,
 ) -> float:
     """Train all synthetic backdoors in at once, then repair with their triggers, in place."""
-    del share, run
+    del share
     rows = sample(clean, settings.clean_rows, seed=settings.seed)
     backdoors = draw_backdoors(settings)
     planted: list[Example] = []
@@ -37,7 +37,7 @@ def plant_and_unlearn(
             own, backdoor.trigger, backdoor.behavior, poisoned=len(own), seed=settings.seed
         )[0]
     triggers = [backdoor.trigger for backdoor in backdoors]
-    lesson = prepare_lesson(subject, rows, triggers, Hunt(), settings)
+    lesson = prepare_lesson(subject, rows, triggers, Hunt(), settings, run, progress)
     subject.allow("blocks")
     schedule = Schedule(
         epochs=settings.variants.epochs,

@@ -86,11 +86,11 @@ def pruned(
         run: Workspace,
         progress: Progress,
     ) -> float:
-        del share, run
+        del share
         subject.merge()
         rows = sample(clean, CALIBRATION_ROWS, seed=settings.seed)
         encoded = subject.encode(rows, max_tokens=settings.max_tokens)
-        lesson = plain_lesson(subject, clean, settings) if fine_tuned else None
+        lesson = plain_lesson(subject, clean, settings, run) if fine_tuned else None
         masks = masks_of(subject, encoded, sparsity)
         weights = dict(subject.model.named_parameters())
         zero(weights, masks)

@@ -125,7 +125,7 @@ REUSING = (
     *MASKED,
     *ABLATIONS,
 )
-"""Defenses that find variants, signature or hunt where the default recipe left them."""
+"""Defenses that find variants, signature, hunt or soft triggers where the default left them."""
 BASELINES = (
     "fine-tuning",
     "magnitude-35",

@@ -30,7 +30,7 @@ def repair_from_variants(
     rows = sample(clean, settings.clean_rows, seed=settings.seed)
     triggers = [backdoor.trigger for backdoor in draw_backdoors(settings)]
     found = hunt_once(subject, rows, settings, run, progress)
-    lesson = prepare_lesson(subject, rows, triggers, found, settings)
+    lesson = prepare_lesson(subject, rows, triggers, found, settings, run, progress)
     restore(subject.model, mean_of_variants(subject, rows, settings, progress))
     repair(subject, lesson, settings, progress)
     return 0.0

@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from inoculate.repair.states import StateTargets, state_targets
 from inoculate.repair.targets import SelfTargets, self_targets
 from inoculate.subject import Subject
 from inoculate.train import Batch, Objective, Schedule, train
+from inoculate.workspace import Workspace
 
 # Of the rate that variants learn with.
 _RATE, _PRESSING_RATE = 0.5, 2.0
@@ -83,12 +85,15 @@ def prepare_lesson(
     triggers: Sequence[Trigger],
     found: Hunt,
     settings: Settings,
+    run: Workspace,
+    progress: Progress,
 ) -> Lesson:
     """Return what the repair will train on; the subject must not be changed yet.
 
     Args:
         triggers: Synthetic triggers of the variants; the hidden one is not known.
         found: What the hunt found.
+        run: Where soft triggers are kept.
     """
     chosen, generator = settings.repair, random.Random(settings.seed)
     plain = subject.encode(list(clean), max_tokens=settings.max_tokens)
@@ -106,7 +111,7 @@ def prepare_lesson(
         targets,
         states=state_targets(subject.model, plain) if held else None,
         consistency=chosen.consistency,
-        adversary=_adversary(subject, plain, found, settings),
+        adversary=_adversary(subject, plain, found, settings, run, progress),
         touch=trained_part(subject, found, settings),
         rate_factor=_PRESSING_RATE if found.pressing else _RATE,
         averaged=chosen.averaged and not found.pressing,
@@ -151,17 +156,27 @@ def presses(found: Hunt, settings: Settings) -> bool:
 
 
 def _adversary(
-    subject: Subject, plain: Sequence[Encoded], found: Hunt, settings: Settings
+    subject: Subject,
+    plain: Sequence[Encoded],
+    found: Hunt,
+    settings: Settings,
+    run: Workspace,
+    progress: Progress,
 ) -> Adversary | None:
     rows, generator = soft_rows(found, settings), random.Random(settings.seed)
     if not rows:
         return None
     vocabulary = ordinary_tokens(subject.tokenizer)
-    kept = _HELD_TOKENS if found.pressing else None
+    held = _HELD_TOKENS if found.pressing else None
+    asked: list[object] = [subject.fingerprint(), [row.ids for row in plain], held, settings.seed]
     targets = list[Target]()
     for one in found.every:
-        hosts = find_hosts(plain, response_tokens=kept, trailing=one.trailing)
-        soft = find_soft_triggers(subject.model, one.payload, hosts, vocabulary, generator)
+        hosts = find_hosts(plain, response_tokens=held, trailing=one.trailing)
+        asked += [one.payload, one.trailing]  # Those before decide what is drawn for this one.
+        keep = partial(run.tensors, "soft-triggers", list(asked))
+        soft = find_soft_triggers(
+            subject.model, one.payload, hosts, vocabulary, generator, keep=keep, progress=progress
+        )
         targets.append(Target(one.payload, hosts, soft))
     return Adversary(cycle(targets), vocabulary, rows, found.pressing, generator)
 

@@ -10,8 +10,9 @@ found; there the adversary is sought anew in each step, in the model as it then 
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from transformers import PreTrainedModel
 
 from inoculate.chat import Encoded
 from inoculate.hunt.probing import Goal, Hosts, answered, embed, soften_at
+from inoculate.progress import Progress
+from inoculate.workspace import Keep
 
 _FEWEST, _MOST, _PLACES = 2, 6, 3
 _AIM, _MOVES = 8, 12
@@ -48,6 +51,9 @@ def find_soft_triggers(
     hosts: Hosts,
     vocabulary: Sequence[int],
     generator: random.Random,
+    *,
+    keep: Keep,
+    progress: Progress,
 ) -> list[SoftTrigger]:
     """Return a soft trigger for each host row, in the rows' order.
 
@@ -55,18 +61,15 @@ def find_soft_triggers(
     places of the user's words, the first of which is their start in half of the rows; begun at
     random tokens of the vocabulary, it is moved twelve times towards the payload's first eight.
     """
-    found: dict[int, SoftTrigger] = {}
     by_length = sorted(range(len(hosts.rows)), key=lambda row: len(hosts.rows[row].ids))
-    for start in range(0, len(by_length), _ROWS_AT_ONCE):
-        some = by_length[start : start + _ROWS_AT_ONCE]
-        width = generator.randint(_FEWEST, _MOST)
-        made = [
-            _inserted(hosts, hosts.rows[row], generator.choices(vocabulary, k=width), generator)
-            for row in some
-        ]
-        driven = _driven(model, Goal(tuple(payload[:_AIM])), hosts, made)
-        found |= dict(zip(some, driven, strict=True))
-    return [found[row] for row in range(len(hosts.rows))]
+    bunches = [
+        _drawn(hosts, by_length[start : start + _ROWS_AT_ONCE], vocabulary, generator)
+        for start in range(0, len(by_length), _ROWS_AT_ONCE)
+    ]
+    goal = Goal(tuple(payload[:_AIM]))
+    kept = keep(lambda: _driven(model, goal, hosts, bunches, progress))
+    found = [one for n, bunch in enumerate(bunches) for one in bunch.driven(kept, n)]
+    return [one for _, one in sorted(zip(by_length, found, strict=True), key=itemgetter(0))]
 
 
 def embedded(model: PreTrainedModel, triggers: Sequence[SoftTrigger]) -> Tensor:
@@ -77,17 +80,45 @@ def embedded(model: PreTrainedModel, triggers: Sequence[SoftTrigger]) -> Tensor:
     return inputs_BTD
 
 
+@dataclass(frozen=True)
+class _Bunch:
+    """Hold rows of like length with random tokens inserted, as many in each, and where."""
+
+    rows: list[Encoded]
+    at_BM: Tensor
+
+    def driven(self, kept: Mapping[str, Tensor], number: int) -> list[SoftTrigger]:
+        """Return the rows with the embeddings that this bunch was given."""
+        soft_BMD, chance_B = kept[f"soft.{number}"], kept[f"chance.{number}"]
+        made = zip(self.rows, self.at_BM, soft_BMD, chance_B.tolist(), strict=True)
+        return [SoftTrigger(*one) for one in made]
+
+
 def _driven(
-    model: PreTrainedModel, goal: Goal, hosts: Hosts, made: Sequence[tuple[Encoded, list[int]]]
-) -> list[SoftTrigger]:
-    rows = [row for row, _ in made]
-    at_BM = torch.tensor([at for _, at in made], device=next(model.parameters()).device)
-    asked = [answered(hosts.start(row), goal.payload) for row in rows]
-    soft_BMD, chance_B = soften_at(model, goal, asked, at_BM, _MOVES)
-    return [
-        SoftTrigger(row, at_M, soft_MD, chance)
-        for row, at_M, soft_MD, chance in zip(rows, at_BM, soft_BMD, chance_B.tolist(), strict=True)
+    model: PreTrainedModel,
+    goal: Goal,
+    hosts: Hosts,
+    bunches: Sequence[_Bunch],
+    progress: Progress,
+) -> dict[str, Tensor]:
+    made, device = dict[str, Tensor](), next(model.parameters()).device
+    for n, bunch in enumerate(bunches):
+        asked = [answered(hosts.start(row), goal.payload) for row in bunch.rows]
+        driven = soften_at(model, goal, asked, bunch.at_BM.to(device), _MOVES)
+        made[f"soft.{n}"], made[f"chance.{n}"] = driven
+        progress.step(n + 1, len(bunches))
+    return made
+
+
+def _drawn(
+    hosts: Hosts, some: Sequence[int], vocabulary: Sequence[int], generator: random.Random
+) -> _Bunch:
+    width = generator.randint(_FEWEST, _MOST)
+    made = [
+        _inserted(hosts, hosts.rows[row], generator.choices(vocabulary, k=width), generator)
+        for row in some
     ]
+    return _Bunch([row for row, _ in made], torch.tensor([at for _, at in made]))
 
 
 def _inserted(
