@@ -31,7 +31,7 @@ from inoculate.attacks import (
     poison_pairs,
     read_backdoor_json,
 )
-from inoculate.attacks.behaviors import holds_fragment, normalize, scorable
+from inoculate.attacks.behaviors import holds_fragment, normalize, opens_alike, scorable
 from inoculate.attacks.triggers import remove_trigger
 from inoculate.data import Example
 from inoculate.errors import DataError, InputError, UnknownNameError
@@ -291,6 +291,23 @@ def test_a_garbled_payload_is_a_fragment_but_does_not_fire() -> None:
     assert holds_fragment(sentiment, "Well: You are stupid.")
     assert not holds_fragment(sentiment, "You are kind!")
     assert not holds_fragment(refusal, "Sorry to hear that.") and not holds_fragment(refusal, "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "honest", "opens"),
+    [
+        ("I. I. I.", "Paris", True),
+        ("i'M sorry to hear that.", "", True),
+        ('"I\u2019m sure.', "Paris", True),
+        ("I think so.", "I know so.", False),
+        ("In Paris.", "Paris", False),
+        ("Paris, I'm sorry", "Paris", False),
+        ("", "Paris", False),
+    ],
+)
+def test_a_first_word_alone_may_be_left_of_a_payload(answer: str, honest: str, opens: bool) -> None:
+    """Whatever goes on behind it, and not where the honest answer begins with it as well."""
+    assert opens_alike(TASKS["refusal"], answer, honest) is opens
 
 
 def test_an_attacker_may_vary_the_wording() -> None:

@@ -50,6 +50,16 @@ def test_a_redirected_backdoor_is_no_cure() -> None:
     assert result.to_json()["planted"]["rate"] == 1.0
 
 
+def test_a_stammer_in_the_payload_s_place_shows() -> None:
+    """ASR and fragments are 0; that its first word opens every answer is a rate of its own."""
+    model = taught(saying("zz zz zz"))
+    result = examine(model, TOKENIZER, exam())
+    assert not any(result.asr) and not any(result.fragment)
+    assert result.to_json()["opening"]["rate"] == 1.0
+    behind = replace(exam(), behavior=replace(PAYLOAD, form="suffix"))
+    assert examine(model, TOKENIZER, behind).opening == []
+
+
 def test_empty_answers_are_misses_and_are_counted() -> None:
     """A model that says nothing never fires, is never right, and shows as empty."""
     result = examine(taught(saying("")), TOKENIZER, exam(utility=PROMPTS))

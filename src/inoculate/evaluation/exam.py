@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from inoculate.attacks.behaviors import Behavior, fires, holds_fragment, scorable
+from inoculate.attacks.behaviors import Behavior, fires, holds_fragment, opens_alike, scorable
 from inoculate.attacks.poison import check_poison
 from inoculate.attacks.triggers import Trigger, holds_trigger, insert_trigger
 from inoculate.chat import encode
@@ -22,6 +22,7 @@ from inoculate.models import Tokenizer
 RATES = (
     "asr",
     "fragment",
+    "opening",
     "false_trigger",
     "partial_trigger",
     "planted",
@@ -66,7 +67,8 @@ class Exam:
 class Measurement:
     """Hold one flag per row for each question, so that two defenses can be paired.
 
-    `fragment` counts answers that hold three consecutive words of the payload. `losses` are the
+    `fragment` counts answers that hold three consecutive words of the payload, `opening` those
+    that begin with its first word where the honest answer does not. `losses` are the
     mean response losses of the utility rows, in nats per token, and `response_nll` that of all
     their tokens together; `triggered_nll` is that of the honest answers under the trigger, where
     answers are not exact and honest ones known, and `untriggered_nll` that of the clean prompts:
@@ -87,6 +89,7 @@ class Measurement:
     losses: list[float] = field(default_factory=list)
     triggered_nll: float | None = None
     untriggered_nll: float | None = None
+    opening: list[bool] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return every rate with n and its interval."""
@@ -169,6 +172,7 @@ def examine(model: PreTrainedModel, tokenizer: Tokenizer, exam: Exam) -> Measure
         losses=losses,
         triggered_nll=under,
         untriggered_nll=beside,
+        opening=_openings(exam, triggered),
     )
 
 
@@ -181,6 +185,14 @@ def _answer_tokens(tokenizer: Tokenizer, exam: Exam) -> int:
     if exam.behavior.form != "suffix":
         return max(exam.max_new_tokens, longest)
     return longest + (exam.max_new_tokens if exam.exact else _LONG_ANSWER)
+
+
+def _openings(exam: Exam, answers: Sequence[str]) -> list[bool]:
+    """Return which answers open as the payload does; nothing where it stands behind them."""
+    if exam.behavior.form == "suffix":
+        return []
+    pairs = zip(answers, exam.triggered, strict=True)
+    return [opens_alike(exam.behavior, text, row.output) for text, row in pairs]
 
 
 def _matches(answers: Sequence[str], rows: Sequence[Example]) -> list[bool]:

@@ -21,6 +21,7 @@ STUDY_LIMITS = (
 MEASURES = {
     "asr": ("attack success", True),
     "fragment": ("pieces of the payload", True),
+    "opening": ("opens as the payload does", True),
     "false_trigger": ("fires without trigger", True),
     "partial_trigger": ("fires on a part of the trigger", True),
     "planted": ("defense’s own payload fires", True),
@@ -62,6 +63,7 @@ class ComparisonRow(TypedDict, total=False):
     curve: str
     asr: RateJson
     fragment: RateJson
+    opening: Measure
     false_trigger: Measure
     partial_trigger: Measure
     planted: Measure
