@@ -20,6 +20,7 @@ from inoculate.defenses import (
     DEMO_DEFENSES,
     MASKED,
     MORE_CONTROLS,
+    Given,
     defend,
 )
 from inoculate.defenses.crow import disturbed_inconsistency, inconsistency, objective
@@ -65,7 +66,7 @@ def weights(subject: Subject) -> dict[str, Tensor]:
 def treat(name: str, subject: Subject, rows: list[Example], folder: Path) -> dict[str, Tensor]:
     """Apply a baseline and return the parameters."""
     run = Workspace(folder)
-    defend(name, subject, rows, FAST, share=0.0, run=run, progress=Silent())
+    defend(name, Given(subject, rows, FAST, 0.0, run, Silent()))
     return weights(subject)
 
 
@@ -87,7 +88,7 @@ def test_the_tables_name_only_defenses() -> None:
     assert sorted(listed) == sorted(DEFENSES)
     assert set(MASKED) < set(listed)
     with pytest.raises(UnknownNameError, match="Did you mean 'wanda-50'"):
-        defend("wanda50", None, [], FAST, share=0, run=None, progress=Silent())  # type: ignore[arg-type]
+        defend("wanda50", None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("sparsity", [0.35, 0.5])
@@ -241,7 +242,7 @@ def test_those_that_train_take_the_repair_s_rows_and_steps(
 ) -> None:
     """As many rows pass as in the repair with its antibodies, all of them clean."""
     settings = updated(FAST, repair={"epochs": 2, "antibodies": 3})
-    lesson = plain_lesson(subject, rows, settings, Workspace(tmp_path))
+    lesson = plain_lesson(Given(subject, rows, settings, 0.0, Workspace(tmp_path), Silent()))
     clean = {row.ids for row in subject.encode(rows, max_tokens=settings.max_tokens)}
     assert len(lesson.rows) == 2 * (1 + 3) * 8
     assert {row.ids for row in lesson.rows} <= clean and len({r.ids for r in lesson.rows}) == 8
@@ -255,7 +256,7 @@ def test_in_a_large_model_they_take_its_repair_s_steps_and_rate(
     monkeypatch.setattr("inoculate.hunt.search._PRESSED_FROM", 0)
     found, run = Hunt(payload=(70, 71), pressing=True), Workspace(tmp_path)
     pressing = prepare_lesson(subject, rows, (), found, Settings(), run, Silent())
-    lesson = plain_lesson(subject, rows, Settings(), run)
+    lesson = plain_lesson(Given(subject, rows, Settings(), 0.0, run, Silent()))
     assert len(lesson.rows) == len(pressing.rows)
     assert lesson.rate_factor == pressing.rate_factor
 
@@ -301,7 +302,7 @@ def test_the_paper_s_recipe_takes_a_fixed_share(
     variants = {"min_asr": 0.0, "max_rounds": 1, "probes": 1, "epochs": 0.5}
     for share, expected in ((None, 0.08), (0.25, 0.25)):
         settings = updated(FAST, signature={"share": share}, variants=variants)
-        assert defend("paper", subject, rows, settings, share=0, run=run, progress=none) == expected
+        assert defend("paper", Given(subject, rows, settings, 0.0, run, none)) == expected
 
 
 def test_repair_may_start_from_the_mean_of_the_variants(
@@ -317,7 +318,7 @@ def test_repair_may_start_from_the_mean_of_the_variants(
     drawn = sample(rows, settings.clean_rows, seed=settings.seed)
     expected = mean_of_variants(fresh(family_folder), drawn, settings, Silent())
     subject, run = fresh(family_folder), Workspace(tmp_path)
-    defend("repair-from-variants", subject, rows, settings, share=0, run=run, progress=Silent())
+    defend("repair-from-variants", Given(subject, rows, settings, 0.0, run, Silent()))
     after = weights(subject)
     assert after.keys() == expected.keys()
     rounded = {name: value.bfloat16().float() for name, value in expected.items()}

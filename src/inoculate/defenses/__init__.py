@@ -1,5 +1,6 @@
 """Defenses and controls, as values in one table."""
 
+from inoculate.defenses.given import Given
 from inoculate.defenses.table import (
     ABLATIONS,
     BASELINES,
@@ -19,5 +20,6 @@ __all__ = [
     "MASKED",
     "MORE_CONTROLS",
     "REUSING",
+    "Given",
     "defend",
 ]

@@ -5,7 +5,6 @@ Source: Min et al., ICML 2025: loss = LM + α · mean(1 − cos(h_l, h_{l−1}))
 embeddings moved by one sign-gradient step of size ε.
 """
 
-from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -13,23 +12,19 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inoculate import adapters
-from inoculate.config import Settings, updated
-from inoculate.data import Example
+from inoculate.config import updated
 from inoculate.defenses.finetuning import plain_lesson, plain_settings
+from inoculate.defenses.given import Defense, Given
 from inoculate.models import decoder
-from inoculate.progress import Progress
 from inoculate.repair import repair
 from inoculate.subject import Subject
 from inoculate.train import Batch, Objective, language_modeling
-from inoculate.workspace import Workspace
 
 EPSILON = 0.1
 OWN_RATE = 1e-3
 
 
-def crow(
-    alpha: float, *, matched: bool
-) -> Callable[[Subject, Sequence[Example], Settings, float, Workspace, Progress], float]:
+def crow(alpha: float, *, matched: bool) -> Defense:
     """Return the defense with this weight of the consistency loss.
 
     Args:
@@ -38,22 +33,14 @@ def crow(
             authors' own recipe, which is merged in the end.
     """
 
-    def defense(
-        subject: Subject,
-        clean: Sequence[Example],
-        settings: Settings,
-        share: float,
-        run: Workspace,
-        progress: Progress,
-    ) -> float:
-        del share
-        lesson = plain_lesson(subject, clean, settings, run)
-        chosen = plain_settings(subject, settings)
+    def defense(given: Given) -> float:
+        subject, lesson = given.subject, plain_lesson(given)
+        chosen = plain_settings(subject, given.settings)
         if not matched:
             chosen = updated(chosen, repair={"learning_rate": OWN_RATE})
         lent = not matched and subject.adapter is None
-        trained = _with_adapter(subject, seed=settings.seed) if lent else subject
-        repair(trained, lesson, chosen, progress, objective=objective(alpha))
+        trained = _with_adapter(subject, seed=chosen.seed) if lent else subject
+        repair(trained, lesson, chosen, given.progress, objective=objective(alpha))
         if lent:
             trained.merge()
         return 0.0

@@ -4,19 +4,17 @@ Every baseline that trains goes through here: the repair's rows, steps, rate and
 mask, no hunt and no antibodies.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from inoculate.config import Settings, updated
-from inoculate.data import Example, sample
+from inoculate.defenses.given import Given
 from inoculate.hunt import Hunt, is_large
-from inoculate.progress import Progress, Silent
 from inoculate.repair import Lesson, passes, prepare_lesson, repair
 from inoculate.subject import Subject
 from inoculate.trainable import snapshot
-from inoculate.workspace import Workspace
 
 
 def plain_passes(subject: Subject, settings: Settings) -> int:
@@ -41,47 +39,31 @@ def plain_settings(subject: Subject, settings: Settings) -> Settings:
     return updated(settings, repair=plain)
 
 
-def plain_lesson(
-    subject: Subject, clean: Sequence[Example], settings: Settings, run: Workspace
-) -> Lesson:
+def plain_lesson(given: Given) -> Lesson:
     """Return the clean rows, repeated until they make up the repair's steps, at its rate."""
-    rows = sample(clean, settings.clean_rows, seed=settings.seed)
-    plain, nothing = plain_settings(subject, settings), Hunt(pressing=is_large(subject))
-    return prepare_lesson(subject, rows, (), nothing, plain, run, Silent())
+    subject, nothing = given.subject, Hunt(pressing=is_large(given.subject))
+    plain = plain_settings(subject, given.settings)
+    return prepare_lesson(subject, given.rows, (), nothing, plain, given.run, given.progress)
 
 
-def fine_tune(
-    subject: Subject,
-    clean: Sequence[Example],
-    settings: Settings,
-    share: float,
-    run: Workspace,
-    progress: Progress,
-) -> float:
+def fine_tune(given: Given) -> float:
     """Fine-tune all parameters on the clean rows, in place."""
-    del share
-    lesson = plain_lesson(subject, clean, settings, run)
-    repair(subject, lesson, plain_settings(subject, settings), progress)
+    settings = plain_settings(given.subject, given.settings)
+    repair(given.subject, plain_lesson(given), settings, given.progress)
     return 0.0
 
 
-def weight_average(
-    subject: Subject,
-    clean: Sequence[Example],
-    settings: Settings,
-    share: float,
-    run: Workspace,
-    progress: Progress,
-) -> float:
+def weight_average(given: Given) -> float:
     """Average the suspicious weights with those of its fine-tuned copy, in place.
 
     An adapter is merged first: the mean of two products is no product of means.
     Source: Arora et al., ACL Findings 2024, who merge with another model; none is given here.
     """
+    subject = given.subject
     subject.merge()
     subject.allow("all")
     before = snapshot(subject.model)
-    fine_tune(subject, clean, settings, share, run, progress)
+    fine_tune(given)
     average(dict(subject.model.named_parameters()), before)
     return 0.0
 

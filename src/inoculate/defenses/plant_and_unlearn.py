@@ -3,31 +3,18 @@
 Source: the same synthetic backdoors and clean rows as the default recipe, no mask.
 """
 
-from collections.abc import Sequence
-
 from inoculate.attacks.poison import poison_pairs
-from inoculate.config import Settings
-from inoculate.data import Example, sample
+from inoculate.data import Example
+from inoculate.defenses.given import Given
 from inoculate.hunt import Hunt
-from inoculate.progress import Progress
 from inoculate.repair import prepare_lesson, repair
-from inoculate.subject import Subject
 from inoculate.train import Schedule, train
 from inoculate.variants import draw_backdoors
-from inoculate.workspace import Workspace
 
 
-def plant_and_unlearn(
-    subject: Subject,
-    clean: Sequence[Example],
-    settings: Settings,
-    share: float,
-    run: Workspace,
-    progress: Progress,
-) -> float:
+def plant_and_unlearn(given: Given) -> float:
     """Train all synthetic backdoors in at once, then repair with their triggers, in place."""
-    del share
-    rows = sample(clean, settings.clean_rows, seed=settings.seed)
+    subject, settings, rows = given.subject, given.settings, given.rows
     backdoors = draw_backdoors(settings)
     planted: list[Example] = []
     part = max(1, len(rows) // len(backdoors))
@@ -37,7 +24,7 @@ def plant_and_unlearn(
             own, backdoor.trigger, backdoor.behavior, poisoned=len(own), seed=settings.seed
         )[0]
     triggers = [backdoor.trigger for backdoor in backdoors]
-    lesson = prepare_lesson(subject, rows, triggers, Hunt(), settings, run, progress)
+    lesson = prepare_lesson(subject, rows, triggers, Hunt(), settings, given.run, given.progress)
     subject.allow("blocks")
     schedule = Schedule(
         epochs=settings.variants.epochs,
@@ -46,5 +33,5 @@ def plant_and_unlearn(
         seed=settings.seed,
     )
     train(subject.model, subject.encode(planted, max_tokens=settings.max_tokens), schedule)
-    repair(subject, lesson, settings, progress)
+    repair(subject, lesson, settings, given.progress)
     return 0.0

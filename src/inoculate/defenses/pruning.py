@@ -12,15 +12,13 @@ from torch import Tensor, nn
 
 from inoculate.chat import Encoded
 from inoculate.components import CHANNELS, HEADS, tensor_names
-from inoculate.config import Settings
-from inoculate.data import Example, sample
+from inoculate.data import sample
 from inoculate.defenses.finetuning import plain_lesson, plain_settings
+from inoculate.defenses.given import Defense, Given
 from inoculate.models import decoder
-from inoculate.progress import Progress
 from inoculate.repair import repair
 from inoculate.subject import Subject
 from inoculate.train import collate
-from inoculate.workspace import Workspace
 
 CALIBRATION_ROWS = 128
 
@@ -73,30 +71,21 @@ def dormant_masks(subject: Subject, rows: Sequence[Encoded], sparsity: float) ->
     return masks
 
 
-def pruned(
-    masks_of: Pruning, sparsity: float, *, fine_tuned: bool = False
-) -> Callable[[Subject, Sequence[Example], Settings, float, Workspace, Progress], float]:
+def pruned(masks_of: Pruning, sparsity: float, *, fine_tuned: bool = False) -> Defense:
     """Return the defense that sets marked weights to zero, and may train with them held there."""
 
-    def defense(
-        subject: Subject,
-        clean: Sequence[Example],
-        settings: Settings,
-        share: float,
-        run: Workspace,
-        progress: Progress,
-    ) -> float:
-        del share
+    def defense(given: Given) -> float:
+        subject, settings = given.subject, given.settings
         subject.merge()
-        rows = sample(clean, CALIBRATION_ROWS, seed=settings.seed)
+        rows = sample(given.clean, CALIBRATION_ROWS, seed=settings.seed)
         encoded = subject.encode(rows, max_tokens=settings.max_tokens)
-        lesson = plain_lesson(subject, clean, settings, run) if fine_tuned else None
+        lesson = plain_lesson(given) if fine_tuned else None
         masks = masks_of(subject, encoded, sparsity)
         weights = dict(subject.model.named_parameters())
         zero(weights, masks)
         if lesson:
             with held(weights, masks):
-                repair(subject, lesson, plain_settings(subject, settings), progress)
+                repair(subject, lesson, plain_settings(subject, settings), given.progress)
         return 0.0
 
     return defense

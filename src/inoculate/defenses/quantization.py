@@ -5,17 +5,11 @@ Source: NormalFloat of Dettmers et al., NeurIPS 2023 (QLoRA), appendix E; groups
 one output row, scaled by their largest magnitude, each rounded to the nearest level.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from inoculate.config import Settings
-from inoculate.data import Example
+from inoculate.defenses.given import Given
 from inoculate.defenses.pruning import projections
-from inoculate.progress import Progress
-from inoculate.subject import Subject
-from inoculate.workspace import Workspace
 
 GROUP = 64
 NORMAL_FLOAT = (
@@ -24,19 +18,11 @@ NORMAL_FLOAT = (
 )  # fmt: skip
 
 
-def int4(
-    subject: Subject,
-    clean: Sequence[Example],
-    settings: Settings,
-    share: float,
-    run: Workspace,
-    progress: Progress,
-) -> float:
+def int4(given: Given) -> float:
     """Round every projection of the blocks to 4 bits and back, in place; an adapter is merged."""
-    del clean, settings, share, run, progress
-    subject.merge()
+    given.subject.merge()
     with torch.no_grad():
-        for weight_OI in projections(subject).values():
+        for weight_OI in projections(given.subject).values():
             weight_OI.copy_(round_trip(weight_OI))
     return 0.0
 

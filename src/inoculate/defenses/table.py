@@ -5,70 +5,60 @@ table can be laid at that thing's door. Without antibodies there are no soft tri
 as many steps; without a hunt the repair is the shorter one of a model where nothing is found.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from inoculate.config import Settings, paper_settings, updated
-from inoculate.data import Example
 from inoculate.defenses.crow import crow
 from inoculate.defenses.finetuning import fine_tune, plain_passes, weight_average
+from inoculate.defenses.given import Defense, Given
 from inoculate.defenses.plant_and_unlearn import plant_and_unlearn
 from inoculate.defenses.pruning import dormant_masks, magnitude_masks, pruned, wanda_masks
 from inoculate.defenses.quantization import int4
 from inoculate.defenses.variants_mean import repair_from_variants
 from inoculate.errors import UnknownNameError
-from inoculate.progress import Progress
 from inoculate.purification import purify_subject
-from inoculate.subject import Subject
-from inoculate.workspace import Workspace
-
-Defense = Callable[[Subject, Sequence[Example], Settings, float, Workspace, Progress], float]
 
 
-def _with(change: Callable[[Subject, Settings, float], Settings]) -> Defense:
-    def defense(
-        subject: Subject,
-        clean: Sequence[Example],
-        settings: Settings,
-        share: float,
-        run: Workspace,
-        progress: Progress,
-    ) -> float:
-        changed = change(subject, settings, share)
-        return purify_subject(subject, clean, changed, run, progress=progress).share
+def _with(change: Callable[[Given], Settings]) -> Defense:
+    def defense(given: Given) -> float:
+        subject, settings = given.subject, change(given)
+        done = purify_subject(subject, given.clean, settings, given.run, progress=given.progress)
+        return done.share
 
     return defense
 
 
 def _unmasked(**groups: dict[str, object]) -> Defense:
-    return _with(lambda _, settings, __: updated(settings, signature={"share": 0.0}, **groups))
+    return _with(lambda given: updated(given.settings, signature={"share": 0.0}, **groups))
 
 
-def _plain(subject: Subject, settings: Settings, _: float) -> Settings:
+def _plain(given: Given) -> Settings:
     """Repair on clean rows alone: as many steps, with nothing inserted and nothing sought."""
-    passes = plain_passes(subject, settings)
+    passes = plain_passes(given.subject, given.settings)
     return updated(
-        settings,
+        given.settings,
         signature={"share": 0.0},
         repair={"antibodies": 0, "soft_triggers": 0, "epochs": passes},
     )
 
 
 def _masked(score: str, seed: int) -> Defense:
-    def change(_: Subject, settings: Settings, share: float) -> Settings:
-        signature = {"score": score, "share": share, "score_seed": seed}
-        return updated(settings, signature=signature)
+    def change(given: Given) -> Settings:
+        signature = {"score": score, "share": given.share, "score_seed": seed}
+        return updated(given.settings, signature=signature)
 
     return _with(change)
 
 
-def _untouched(*_: object) -> float:
+def _untouched(_: Given) -> float:
     return 0.0
 
 
-def _paper(subject: Subject, settings: Settings, _: float) -> Settings:
-    recipe = paper_settings(settings, adapter=subject.adapter is not None)
-    if settings.signature.share is not None:
-        recipe = updated(recipe, signature={"share": settings.signature.share})
+def _paper(given: Given) -> Settings:
+    chosen = given.settings.signature.share
+    recipe = paper_settings(given.settings, adapter=given.subject.adapter is not None)
+    if chosen is not None:
+        recipe = updated(recipe, signature={"share": chosen})
     return recipe
 
 
@@ -99,7 +89,7 @@ DEFENSES: dict[str, Defense] = {
     "plant-and-unlearn": plant_and_unlearn,
     "repair-from-variants": repair_from_variants,
     "paper": _with(_paper),
-    "inoculate": _with(lambda _, settings, __: settings),
+    "inoculate": _with(lambda given: given.settings),
 }
 DEMO_DEFENSES = ("none", "repair-only", "random-mask-0", "paper", "inoculate")
 MORE_CONTROLS = (
@@ -144,21 +134,8 @@ BASELINES = (
 """Published defenses; those that train take the repair's clean rows, steps and seed."""
 
 
-def defend(
-    name: str,
-    subject: Subject,
-    clean: Sequence[Example],
-    settings: Settings,
-    *,
-    share: float,
-    run: Workspace,
-    progress: Progress,
-) -> float:
+def defend(name: str, given: Given) -> float:
     """Apply the named defense to the subject, in place, in the precision of its files.
-
-    Args:
-        share: Share of components that masks of the controls take, 0–1; the one that the
-            default recipe chose.
 
     Returns:
         The share of components neutralized.
@@ -168,6 +145,6 @@ def defend(
     """
     if name not in DEFENSES:
         raise UnknownNameError("defense", name, DEFENSES)
-    taken = DEFENSES[name](subject, clean, settings, share, run, progress)
-    subject.round()
+    taken = DEFENSES[name](given)
+    given.subject.round()
     return taken

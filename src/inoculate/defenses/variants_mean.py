@@ -4,30 +4,17 @@ The variants have overwritten part of a hidden backdoor. Everything else is repa
 and what is taught come from the suspicious model.
 """
 
-from collections.abc import Sequence
-
-from inoculate.config import Settings
-from inoculate.data import Example, sample
-from inoculate.progress import Progress
+from inoculate.defenses.given import Given
 from inoculate.purification import hunt_once
 from inoculate.repair import prepare_lesson, repair
-from inoculate.subject import Subject
 from inoculate.trainable import restore
 from inoculate.variants import draw_backdoors, mean_of_variants
-from inoculate.workspace import Workspace
 
 
-def repair_from_variants(
-    subject: Subject,
-    clean: Sequence[Example],
-    settings: Settings,
-    share: float,
-    run: Workspace,
-    progress: Progress,
-) -> float:
+def repair_from_variants(given: Given) -> float:
     """Repair from the mean of the poisoned variants in place of the suspicious weights."""
-    del share
-    rows = sample(clean, settings.clean_rows, seed=settings.seed)
+    subject, settings, rows = given.subject, given.settings, given.rows
+    run, progress = given.run, given.progress
     triggers = [backdoor.trigger for backdoor in draw_backdoors(settings)]
     found = hunt_once(subject, rows, settings, run, progress)
     lesson = prepare_lesson(subject, rows, triggers, found, settings, run, progress)

@@ -15,7 +15,7 @@ from inoculate.builtin.fixture import model_folder, world_rows
 from inoculate.clean import HELD_OUT, OWN_VOICE, CleanData, clean_data, given_rows, resolve_settings
 from inoculate.config import Settings
 from inoculate.data import Example, read_text
-from inoculate.defenses import MASKED, defend
+from inoculate.defenses import MASKED, Given, defend
 from inoculate.errors import AttackError, DivergenceError, VariantError
 from inoculate.evaluation.choices import choose, read_questions, test_name
 from inoculate.evaluation.drift import perplexity
@@ -244,17 +244,11 @@ def _tried(trial: Trial, progress: Progress) -> Outcome:
     subject = bench.open()
     clean = bench.clean(trial.entry, subject, settings, progress)
     bench.check(clean)
+    resolved = resolve_settings(settings, clean)
+    given = Given(subject, clean.rows, resolved, share, bench.run, progress)
     started = time.perf_counter()
     with Peak() as peak:
-        taken = defend(
-            trial.entry.defense,
-            subject,
-            clean.rows,
-            resolve_settings(settings, clean),
-            share=share,
-            run=bench.run,
-            progress=progress,
-        )
+        taken = defend(trial.entry.defense, given)
     seconds = time.perf_counter() - started
     progress.stage("measure")
     return replace(
