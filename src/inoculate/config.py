@@ -77,9 +77,10 @@ class SignatureSettings(BaseModel):
     """Decides the `random` score, a control. [any]"""
     max_clean_loss_increase: float | None = Field(None, ge=0)
     """Without a fixed share: the largest share whose clean loss grows by at most so many nats
-    right after neutralizing; the default is 0.2, and 0.05 in a model of 30 million parameters or
-    more, whose repair wins less back; given, it holds where soft triggers press as well. [log:
-    Gradients in place of trained variants]"""
+    right after neutralizing; the default is 0.05, and 0.2 in a model of fewer than 30 million
+    parameters where nothing was found; given, it holds where soft triggers press as well. [log:
+    Gradients in place of trained variants; The weight of the unlikelihood, and what is left of
+    the built-in model's gap]"""
 
 
 class NeutralizationSettings(BaseModel):

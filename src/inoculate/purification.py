@@ -25,7 +25,7 @@ from inoculate.variants import Variants, data_key, make_variants, undone, varian
 from inoculate.workspace import Keep, Workspace
 
 _SIGNATURE_PARTS = ("strength", "alignment", "importance")
-_SMALL_LOSS, _LARGE_LOSS = 0.2, 0.05
+_UNAIMED_LOSS, _LOSS = 0.2, 0.05
 FIXED, CLEAN_LOSS, PRESSED = "fixed", "clean-loss", "pressed"
 
 
@@ -74,7 +74,7 @@ def purify_subject(
     key = variants_key(subject, rows, settings)
     if share_rule(found, settings) != PRESSED:
         variants, signatures = find_signatures(subject, rows, settings, run, key=key, progress=show)
-        share = share_once(subject, rows, signatures, settings, run, key=key, progress=show)
+        share = share_once(subject, rows, signatures, found, settings, run, key, show)
     triggers = [backdoor.trigger for backdoor in variants.backdoors]
     show.stage("prepare")
     lesson = prepare_lesson(subject, rows, triggers, found, settings, run, show)
@@ -158,17 +158,18 @@ def share_once(
     subject: Subject,
     rows: Sequence[Example],
     signatures: Sequence[Signature],
+    found: Hunt,
     settings: Settings,
     run: Workspace,
-    *,
     key: object,
     progress: Progress,
 ) -> float:
     """Return the fixed share, or the largest one that clean loss allows, chosen or kept."""
-    chosen = [settings.signature.model_dump(), settings.neutralization.model_dump()]
+    budget = allowed_loss(subject, found, settings)
+    chosen = [settings.signature.model_dump(), settings.neutralization.model_dump(), budget]
 
     def choose() -> float:
-        return choose_share(subject, rows, signatures, settings, progress)
+        return choose_share(subject, rows, signatures, budget, settings, progress)
 
     return float(run.record("share", [key, chosen], choose))
 
@@ -239,6 +240,7 @@ def choose_share(
     subject: Subject,
     rows: Sequence[Example],
     signatures: Sequence[Signature],
+    budget: float,
     settings: Settings,
     progress: Progress,
 ) -> float:
@@ -257,14 +259,18 @@ def choose_share(
         subject,
         subject.encode(list(rows), max_tokens=settings.max_tokens),
         neutralize_share,
-        max_increase=allowed_loss(subject, settings),
+        max_increase=budget,
         progress=progress,
     )
 
 
-def allowed_loss(subject: Subject, settings: Settings) -> float:
-    """Return by how many nats neutralizing may raise the clean loss."""
-    automatic = _LARGE_LOSS if is_large(subject) else _SMALL_LOSS
+def allowed_loss(subject: Subject, found: Hunt, settings: Settings) -> float:
+    """Return by how many nats neutralizing may raise the clean loss.
+
+    In a small model where nothing was found the mask is all there is to remove a backdoor.
+    """
+    unaimed = not found.payload and not is_large(subject)
+    automatic = _UNAIMED_LOSS if unaimed else _LOSS
     chosen = settings.signature.max_clean_loss_increase
     return automatic if chosen is None else chosen
 

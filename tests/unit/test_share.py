@@ -50,13 +50,17 @@ def test_larger_budget_allows_a_larger_share(subject: Subject, rows: list[Exampl
     assert GRID[0] < shares[1] < GRID[-1]
 
 
-def test_a_large_model_may_lose_less(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The budget follows from the size of the model, unless it is given."""
-    small = allowed_loss(subject, Settings())
+def test_a_mask_may_cost_more_where_nothing_else_helps(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is where nothing was found, in a small model; a budget that is given is taken."""
+    nothing, found = Hunt(), Hunt(payload=(1,))
+    alone, beside = (allowed_loss(subject, hunted, Settings()) for hunted in (nothing, found))
+    assert 0 < beside < alone
     monkeypatch.setattr("inoculate.purification.is_large", lambda _: True)
-    assert 0 < allowed_loss(subject, Settings()) < small
+    assert allowed_loss(subject, nothing, Settings()) == beside
     given = updated(Settings(), signature={"max_clean_loss_increase": 0.0})
-    assert allowed_loss(subject, given) == 0
+    assert allowed_loss(subject, nothing, given) == 0
 
 
 def test_no_mask_is_taken_where_the_repair_presses() -> None:
@@ -80,14 +84,15 @@ def test_without_a_mask_no_variant_is_made(
     done = purify_subject(subject, rows, settings, Workspace(tmp_path), keep_repaired=True)
     assert (done.share, done.masks, done.changed, done.variants.deltas) == (0.0, {}, {}, [])
     assert len(done.variants.backdoors) == settings.variants.count
-    assert [path.name for path in tmp_path.iterdir()] == [next(tmp_path.glob("repaired-*")).name]
+    kept = sorted(path.name.rpartition("-")[0] for path in tmp_path.iterdir())
+    assert kept == ["repaired", "soft-triggers"]
 
 
 def test_what_no_variant_moved_is_never_taken_out(subject: Subject, rows: list[Example]) -> None:
     """An adapter that leaves the MLPs alone has no channel to neutralize, and the share says so."""
     moved_LC = torch.zeros(2, 48)
     still = Signature(CHANNELS, moved_LC, moved_LC, torch.ones(2, 48))
-    assert choose_share(subject, rows, [still], Settings(), Silent()) == 0.0
+    assert choose_share(subject, rows, [still], 0.1, Settings(), Silent()) == 0.0
     random = updated(Settings(), signature={"score": "random"})
     moved_LC[0, :3] = 1.0
     half = Signature(CHANNELS, moved_LC, moved_LC, torch.ones(2, 48))
