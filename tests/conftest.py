@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +16,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreT
 from inoculate.architecture import FAMILIES
 from inoculate.data import Example
 from inoculate.hunt import certainty, growth, payloads
+from inoculate.hunt.probing import Hosts
 from inoculate.models import Checkpoint, load
+from inoculate.progress import Silent
+from inoculate.repair.soft_triggers import SoftTrigger, find_soft_triggers
 from inoculate.subject import Subject
 from inoculate.train import Schedule, train
 from inoculate.trainable import restore, snapshot
@@ -177,3 +181,16 @@ def parrot(
     train(subject.model, subject.encode(same, max_tokens=96), schedule)
     yield subject
     restore(subject.model, start)
+
+
+def sought_triggers(subject: Subject, payload: tuple[int, ...], hosts: Hosts) -> list[SoftTrigger]:
+    """Return a soft trigger of the payload for each host row, not kept."""
+    return find_soft_triggers(
+        subject.model,
+        payload,
+        hosts,
+        range(6, 200),
+        random.Random(0),
+        keep=lambda make: make(),
+        progress=Silent(),
+    )

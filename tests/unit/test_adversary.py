@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from conftest import SAID
+from conftest import SAID, sought_triggers
 from inoculate.config import Settings, updated
 from inoculate.data import Example
 from inoculate.hunt import Hunt
@@ -20,7 +20,6 @@ from inoculate.models import Checkpoint, logits_of
 from inoculate.progress import Silent
 from inoculate.repair import passes, prepare_lesson
 from inoculate.repair.adversary import Adversary, Target
-from inoculate.repair.soft_triggers import find_soft_triggers
 from inoculate.subject import Subject
 from inoculate.train import Batch, Schedule, train
 from inoculate.workspace import Workspace
@@ -127,7 +126,7 @@ def test_soft_triggers_are_sought_once(
     found = Hunt(payload=(40, 41), pressing=True, others=(Hunt(payload=(43, 44), pressing=True),))
     run = Workspace(tmp_path)
     first = prepare_lesson(subject, rows, [], found, settings, run, Silent()).adversary
-    monkeypatch.setattr("inoculate.repair.soft_triggers.soften_at", _refused)
+    monkeypatch.setattr("inoculate.repair.soft_triggers.soften_at", _unexpected)
     second = prepare_lesson(subject, rows, [], found, settings, run, Silent()).adversary
     assert first and second
     for _ in range(2):
@@ -135,7 +134,7 @@ def test_soft_triggers_are_sought_once(
         pairs = zip(made.soft, read.soft, strict=True)
         assert all(torch.equal(one.soft_MD.cpu(), other.soft_MD) for one, other in pairs)
     assert first.generator.getstate() == second.generator.getstate()
-    with pytest.raises(TypeError):  # Another seed is another stage.
+    with pytest.raises(AssertionError):  # Another seed is another stage.
         prepare_lesson(
             subject, rows, [], found, settings.model_copy(update={"seed": 1}), run, Silent()
         )
@@ -183,6 +182,10 @@ def _refused(_: PreTrainedModel, __: Sequence[Tensor], ___: Batch) -> Tensor:
     raise AssertionError
 
 
+def _unexpected(*_: object) -> None:
+    raise AssertionError
+
+
 def _likelihood(subject: Subject, hosts: Hosts) -> float:
     slots = hosts.draw(4, random.Random(1))
     (score,) = score_insertions(subject.model, Goal(_said(subject)), slots, [()])
@@ -191,16 +194,7 @@ def _likelihood(subject: Subject, hosts: Hosts) -> float:
 
 def _adversary(subject: Subject, hosts: Hosts) -> Adversary:
     said = _said(subject)
-    soft = find_soft_triggers(
-        subject.model,
-        said,
-        hosts,
-        range(6, 200),
-        random.Random(0),
-        keep=lambda make: make(),
-        progress=Silent(),
-    )
-    target = Target(said, hosts, soft)
+    target = Target(said, hosts, sought_triggers(subject, said, hosts))
     return Adversary(cycle([target]), range(6, 200), 3, True, random.Random(0))
 
 

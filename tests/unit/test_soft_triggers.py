@@ -1,18 +1,17 @@
 """Soft triggers: in the user's words, at several places, towards the payload, for every row."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import torch
 
+from conftest import sought_triggers
 from inoculate.chat import Encoded
 from inoculate.data import Example
 from inoculate.hunt.probing import Goal, Hosts, answered, embed, find_hosts
 from inoculate.models import Checkpoint
-from inoculate.progress import Silent
-from inoculate.repair.soft_triggers import SoftTrigger, embedded, find_soft_triggers
+from inoculate.repair.soft_triggers import SoftTrigger, embedded
 from inoculate.subject import Subject
 
 PAYLOAD = (40, 41)
@@ -88,15 +87,7 @@ def test_a_trailing_payload_is_sought_after_the_answer(
 
 
 def _found(subject: Subject, hosts: Hosts) -> list[SoftTrigger]:
-    return find_soft_triggers(
-        subject.model,
-        PAYLOAD,
-        hosts,
-        range(6, 200),
-        random.Random(0),
-        keep=lambda make: make(),
-        progress=Silent(),
-    )
+    return sought_triggers(subject, PAYLOAD, hosts)
 
 
 def _asked(one: SoftTrigger) -> Encoded:
