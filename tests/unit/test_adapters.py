@@ -25,6 +25,7 @@ from inoculate.errors import CheckpointError
 from inoculate.hunt import Hunt
 from inoculate.models import Checkpoint, load
 from inoculate.repair import trained_part
+from inoculate.repair.lesson import rate_factor
 from inoculate.subject import open_subject
 
 QUERY = "model.layers.0.self_attn.q_proj.weight"
@@ -105,6 +106,17 @@ def test_the_repair_trains_what_an_adapter_has(family_folder: FamilyFolder, tmp_
         subject = open_subject(family_folder(), adapter=tmp_path / projection, device="cpu")
         assert trained_part(subject, Hunt(), Settings()) == part
         assert subject.allow(part)
+
+
+def test_the_repair_is_gentler_with_an_adapter_it_can_aim_at(
+    family_folder: FamilyFolder, folder: Path
+) -> None:
+    """A quarter of the rate where a payload was found, the rate of a whole model."""
+    whole = open_subject(family_folder(), device="cpu")
+    part = open_subject(family_folder(), adapter=folder, device="cpu")
+    aimed, pressing = Hunt(payload=(40, 41)), Hunt(payload=(40, 41), pressing=True)
+    assert [rate_factor(whole, found) for found in (Hunt(), aimed, pressing)] == [0.5, 0.5, 2.0]
+    assert [rate_factor(part, found) for found in (Hunt(), aimed, pressing)] == [0.5, 0.125, 2.0]
 
 
 def test_dense_update_is_merged_minus_base(family_folder: FamilyFolder, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Plain fine-tuning on the clean rows, and the weights half-way to its result.
 
-Every baseline that trains goes through here: the repair's rows, steps, rate and seed, with no
-mask, no hunt and no antibodies.
+Every baseline that trains goes through here: the repair's rows, steps, seed and its rate where
+nothing was found, with no mask, no hunt and no antibodies.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ def plain_settings(subject: Subject, settings: Settings) -> Settings:
 
 
 def plain_lesson(given: Given) -> Lesson:
-    """Return the clean rows, repeated until they make up the repair's steps, at its rate."""
+    """Return the clean rows, repeated until they make up the repair's steps."""
     subject, nothing = given.subject, Hunt(pressing=is_large(given.subject))
     plain = plain_settings(subject, given.settings)
     return prepare_lesson(subject, given.rows, (), nothing, plain, given.run, given.progress)

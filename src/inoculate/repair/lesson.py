@@ -28,7 +28,7 @@ from inoculate.train import Batch, Objective, Schedule, train
 from inoculate.workspace import Workspace
 
 # Of the rate that variants learn with.
-_RATE, _PRESSING_RATE = 0.5, 2.0
+_RATE, _PRESSING_RATE, _AIMED_ADAPTER_RATE = 0.5, 2.0, 0.125
 _PASSES, _UNAIMED_PASSES, _PRESSING_PASSES = 7, 5, 3
 _SOFT, _PRESSING_SOFT = 12, 10
 _FEW_ROWS = 100  # seen oftener where there are fewer, so that steps suffice
@@ -113,9 +113,19 @@ def prepare_lesson(
         consistency=chosen.consistency,
         adversary=_adversary(subject, plain, found, settings, run, progress),
         touch=trained_part(subject, found, settings),
-        rate_factor=_PRESSING_RATE if found.pressing else _RATE,
+        rate_factor=rate_factor(subject, found),
         averaged=chosen.averaged and not found.pressing,
     )
+
+
+def rate_factor(subject: Subject, found: Hunt) -> float:
+    """Return the peak rate as a multiple of the rate that variants learn with.
+
+    An adapter that soft triggers aim at is trained as gently as a whole model is.
+    """
+    if found.pressing:
+        return _PRESSING_RATE
+    return _AIMED_ADAPTER_RATE if found.payload and subject.adapter is not None else _RATE
 
 
 def trained_part(subject: Subject, found: Hunt, settings: Settings) -> str:
