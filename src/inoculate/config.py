@@ -122,9 +122,10 @@ class RepairSettings(BaseModel):
     pressing: SmolLM2: press on the payload itself; unaimed: Drive the honest answer off]"""
     learning_rate: float | None = Field(None, gt=0)
     """Peak rate; by default half of 1e-4 times the root of 135 million over the parameters, four
-    times that for LoRA, but not where a payload was found; four times as much where soft triggers
-    press. [log: What limits triggered utility once the trigger is found?; LoRA: Adapters: the
-    repair's rate; pressing: SmolLM2: press on the payload itself]"""
+    times that for LoRA, but for a payload found in a model of fewer than 30 million parameters;
+    four times as much where soft triggers press. [log: What limits triggered utility once the
+    trigger is found?; LoRA: Adapters: the repair's rate; pressing: SmolLM2: press on the payload
+    itself]"""
     averaged: bool = True
     """Keep the rate at its peak and end at the mean of the path's second half; not where soft
     triggers press. [log: What limits triggered utility once the trigger is found?]"""

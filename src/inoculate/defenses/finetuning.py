@@ -1,7 +1,7 @@
 """Plain fine-tuning on the clean rows, and the weights half-way to its result.
 
-Every baseline that trains goes through here: the repair's rows, steps, seed and its rate where
-nothing was found, with no mask, no hunt and no antibodies.
+Every baseline that trains goes through here: the repair's rows, steps, seed and rate (but for the
+gentler one of an adapter that it can aim at), with no mask, no hunt and no antibodies.
 """
 
 from collections.abc import Mapping
