@@ -124,8 +124,8 @@ class RepairSettings(BaseModel):
     """Peak rate; by default half of 1e-4 times the root of 135 million over the parameters, four
     times that for LoRA, but for a payload found in a model of fewer than 30 million parameters;
     four times as much where soft triggers press. [log: What limits triggered utility once the
-    trigger is found?; LoRA: Adapters: the repair's rate; pressing: SmolLM2: press on the payload
-    itself]"""
+    trigger is found?; adapters: Adapters: the repair's rate; pressing: SmolLM2: press on the
+    payload itself]"""
     averaged: bool = True
     """Keep the rate at its peak and end at the mean of the path's second half; not where soft
     triggers press. [log: What limits triggered utility once the trigger is found?]"""
