@@ -121,7 +121,7 @@ def prepare_lesson(
 def rate_factor(subject: Subject, found: Hunt) -> float:
     """Return the peak rate as a multiple of the rate that variants learn with.
 
-    An adapter that soft triggers aim at is trained as gently as a whole model is.
+    A small model's adapter in which a payload was found is trained as gently as a whole model.
     """
     if found.pressing:
         return _PRESSING_RATE
