@@ -116,7 +116,7 @@ def refusal(model: Path, clean: Path, disk: Disk, act: At | None) -> str:
 def is_stage(name: str) -> bool:
     """Tell a finished stage from the lock, the run's name and what is half written."""
     file = Path(name).name
-    return file != "lock" and ".part" not in file and not file.startswith("run-")
+    return file != ".inoculate-lock" and ".part" not in file and not file.startswith("run-")
 
 
 def main() -> None:

@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 
 from inoculate.errors import InputError
 
-_LOCK = "lock"
+LOCK = ".inoculate-lock"
+"""Names who works in a folder; it stays in one whose stages stay, and says that it is ours."""
 
 
 def refuse_existing(path: Path) -> None:
@@ -56,7 +57,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
     Raises:
         InputError: It cannot be written; nothing of it stays.
     """
-    part = out.with_name(f"{out.name}.part")
+    part = out.with_name(f"{out.name}.inoculate-part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         yield part
@@ -74,13 +75,14 @@ def whole_folder(out: Path) -> Iterator[Path]:
 def one_run(folder: Path, *, keep: bool) -> Iterator[None]:
     """Hold a run folder for one run at a time, for as long as the context lasts.
 
-    The system lets go of the lock when its owner dies, however it dies.
+    The system lets go of the lock when its owner dies, however it dies. An existing folder is
+    taken if it is empty or an earlier run made it, since what it holds may be removed.
 
     Args:
         keep: Leave the finished stages there when all went well, too.
 
     Raises:
-        InputError: Another run holds it, or it cannot be made.
+        InputError: Another run holds it, somebody else's files are in it, or it cannot be made.
     """
     while (lock := _claim(folder)) is None:
         continue  # A run that ended took the lock file away in between.
@@ -90,32 +92,41 @@ def one_run(folder: Path, *, keep: bool) -> Iterator[None]:
             _clear(folder)
     finally:
         with suppress(OSError):
-            (folder / _LOCK).unlink(missing_ok=True)
-            folder.rmdir()
+            if not _others(folder):
+                (folder / LOCK).unlink()
+                folder.rmdir()
         os.close(lock)
 
 
 def _clear(folder: Path) -> None:
     """Remove all but the lock, so that nobody else takes the folder meanwhile."""
-    for path in folder.iterdir():
-        if path.is_dir():
+    for path in _others(folder):
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
-        elif path.name != _LOCK:
+        else:
             path.unlink(missing_ok=True)
+
+
+def _others(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.name != LOCK]
 
 
 def _claim(folder: Path) -> int | None:
     """Return the locked file, which says who holds it, or None where it is not there any more."""
     try:
+        if folder.is_dir() and not (folder / LOCK).exists() and _others(folder):
+            raise InputError(
+                f"{folder} holds files that no run of inoculate left there. Choose another output."
+            )
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise InputError(
             f"{folder} cannot be written to ({error.strerror}). Choose another output folder."
         ) from error
     try:
         _lock(lock, folder)
-        if not os.path.samestat(os.fstat(lock), (folder / _LOCK).stat()):
+        if not os.path.samestat(os.fstat(lock), (folder / LOCK).stat()):
             raise FileNotFoundError
     except (InputError, FileNotFoundError) as error:
         os.close(lock)

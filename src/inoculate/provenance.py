@@ -27,6 +27,8 @@ from inoculate.workspace import Workspace, hash_files, write_json
 BUILTIN = "builtin"
 _LIBRARIES = ("inoculate", "torch", "transformers", "peft", "safetensors")
 _SHOWN = 6
+_VERSIONS = "versions.json"
+_VERDICTS = (VariantError, AttackError, UtilityError, DivergenceError, DataError)
 
 
 def made_from(
@@ -48,7 +50,7 @@ def made_from(
             "model": model_name(base.source),
             "model_revision": revision(base.source),
             "model_sha256": hash_files(weight_files(base.folder)),
-            "adapter": subject.adapter.name if subject.adapter else None,
+            "adapter": subject.adapter.resolve().name if subject.adapter else None,
             "adapter_sha256": hash_files(weight_files(adapter)) if adapter else None,
             "clean_data": file.name if file else None,
             "clean_data_sha256": hash_files([file]) if file else None,
@@ -68,7 +70,7 @@ def model_facts(subject: Subject) -> dict[str, Any]:
         "model_type": subject.architecture.model_type,
         "parameters": subject.parameters(),
         "sha256": hash_files(weight_files(source.folder)),
-        "adapter": subject.adapter.name if subject.adapter else None,
+        "adapter": subject.adapter.resolve().name if subject.adapter else None,
     }
 
 
@@ -98,31 +100,38 @@ def bound(run: Workspace, name: str, facts: Mapping[str, Any]) -> Iterator[None]
     """Hold an unfinished run to what it was begun with, for as long as it is unfinished.
 
     A run that ends, well or with a verdict on its settings, frees its name; one that is killed,
-    stopped or out of disk does not.
+    stopped or out of disk does not. The folder's stages stay those of one version either way.
 
     Args:
         name: Name of the run, that of its output.
         facts: See `made_from`.
 
     Raises:
-        InputError: The name is that of a run which was begun with something else.
+        InputError: The name is that of a run which was begun with something else, or the folder
+            holds stages of another version.
     """
-    path = run.folder / f"run-{name}.json"
+    path, made = run.folder / f"run-{name}.json", run.folder / _VERSIONS
     begun = _read(path)
     if begun is not None and (found := differences(begun, facts)):
         raise InputError(
             f"{run.folder} holds an unfinished run with other arguments: {_listed(found)}. Go on "
             "with those, choose another output, or delete that folder."
         )
+    kept = _read(made)
+    if kept is not None and (found := differences(kept, facts["versions"])):
+        raise InputError(
+            f"{run.folder} holds stages of another version: {_listed(found)}. Choose another "
+            "output, or delete that folder."
+        )
+    write_json(made, facts["versions"])
     write_json(path, facts)
     try:
         yield
-    except (VariantError, AttackError, UtilityError, DivergenceError, DataError):
-        _forget(path)
-        raise
-    except BaseException:
-        if run.files() == [path]:
+    except BaseException as error:
+        if isinstance(error, _VERDICTS) or run.files() == [path, made]:
             _forget(path)
+        if run.files() == [made]:
+            _forget(made)
         raise
     path.unlink(missing_ok=True)
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from inoculate.destination import LOCK
 from inoculate.errors import InputError
 
 Keep = Callable[[Callable[[], Mapping[str, Tensor]]], Mapping[str, Tensor]]
@@ -88,7 +89,7 @@ class Workspace:
     def files(self) -> list[Path]:
         """Return all that is kept, the lock left out."""
         found = sorted(self.folder.rglob("*"))
-        return [path for path in found if path.is_file() and path.name != "lock"]
+        return [path for path in found if path.is_file() and path.name != LOCK]
 
     def _path(self, name: str, key: object, ending: str) -> Path:
         return self.folder / f"{name}-{fingerprint(key)}.{ending}"

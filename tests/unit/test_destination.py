@@ -11,7 +11,7 @@ import pytest
 from conftest import FamilyFolder
 from inoculate import api
 from inoculate.data import read_examples
-from inoculate.destination import check_destination, one_run, refuse_existing
+from inoculate.destination import LOCK, check_destination, one_run, refuse_existing, whole_folder
 from inoculate.errors import DataError, InputError
 from inoculate.subject import Subject, open_subject
 
@@ -84,12 +84,33 @@ def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
     with one_run(folder, keep=True):
         with pytest.raises(InputError, match="still going"), one_run(folder, keep=True):
             pass
-        assert (folder / "lock").exists()
+        assert (folder / LOCK).exists()
         (folder / "stage").write_text("x")
-    assert [path.name for path in folder.iterdir()] == ["stage"]
+    assert {path.name for path in folder.iterdir()} == {LOCK, "stage"}
     with one_run(folder, keep=False):
         pass
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_somebody_elses_folder_is_left_alone(tmp_path: Path, *, keep: bool) -> None:
+    """A folder of that name may hold work of the user's own; an empty one is taken."""
+    folder = tmp_path / "out.run"
+    folder.mkdir()
+    with one_run(folder, keep=keep):
+        pass
+    (folder / "notes").mkdir(parents=True)
+    with pytest.raises(InputError, match="no run of inoculate"), one_run(folder, keep=keep):
+        pass
+    assert [path.name for path in folder.iterdir()] == ["notes"]
+
+
+def test_a_folder_beside_the_output_is_not_written_over(tmp_path: Path) -> None:
+    """What is written first goes to a name that no user gives."""
+    (tmp_path / "out.part").mkdir()
+    with whole_folder(tmp_path / "out") as part:
+        part.mkdir()
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "out.part"}
 
 
 def test_a_run_that_fails_keeps_its_stages_and_nothing_else(tmp_path: Path) -> None:
@@ -99,7 +120,7 @@ def test_a_run_that_fails_keeps_its_stages_and_nothing_else(tmp_path: Path) -> N
             for name in stages:
                 (tmp_path / "run" / name).write_text("x")
             raise ValueError("stop")
-        found = [path.name for path in tmp_path.glob("run/*")]
+        found = [path.name for path in tmp_path.glob("run/*") if path.name != LOCK]
         assert found == stages
         assert (tmp_path / "run").exists() == bool(stages)
 

@@ -175,6 +175,17 @@ def test_a_verdict_frees_the_folder_for_other_settings(case: Case) -> None:
     assert case.out.is_dir()
 
 
+def test_a_verdict_does_not_free_the_folder_for_other_code(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an earlier version left is not passed off as the work of this one."""
+    with pytest.raises(UtilityError):
+        case.run(max_utility_loss=-1.0)
+    monkeypatch.setattr(provenance, "_code", lambda: "another")
+    with pytest.raises(InputError, match=r"stages of another version: code was"):
+        case.run()
+
+
 def test_a_failure_before_the_first_stage_leaves_nothing(case: Case, tmp_path: Path) -> None:
     """Data that cannot be used ends without an output and without a run folder."""
     (tmp_path / "few.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
@@ -189,7 +200,7 @@ def test_a_full_disk_keeps_input_and_finished_stages(
     case: Case, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     """Where a stage cannot be written, all before it stays whole, and the run goes on later."""
-    before, real, left = _contents(case.model), getattr(os, broken), [4]
+    before, real, left = _contents(case.model), getattr(os, broken), [5]
 
     def fail(*given: object) -> object:
         left[0] -= 1
