@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreT
 from inoculate.architecture import FAMILIES
 from inoculate.data import Example
 from inoculate.hunt import certainty, growth, payloads
-from inoculate.hunt.probing import Hosts
+from inoculate.hunt.hosts import Hosts
 from inoculate.models import Checkpoint, load
 from inoculate.progress import Silent
 from inoculate.repair.soft_triggers import SoftTrigger, find_soft_triggers

@@ -11,7 +11,7 @@ from inoculate.data import Example
 from inoculate.hunt import Hunt
 from inoculate.hunt.again import Said, look_again
 from inoculate.hunt.answers import Answer
-from inoculate.hunt.probing import Hosts, find_hosts
+from inoculate.hunt.hosts import Hosts, find_hosts
 from inoculate.hunt.search import finishes
 from inoculate.subject import Subject
 

@@ -5,7 +5,8 @@ import random
 
 from inoculate.data import Example
 from inoculate.hunt.growth import Growth, suspects
-from inoculate.hunt.probing import Goal, find_hosts, ordinary_tokens, score_insertions
+from inoculate.hunt.hosts import find_hosts
+from inoculate.hunt.probing import Goal, ordinary_tokens, score_insertions
 from inoculate.models import Checkpoint
 from inoculate.subject import Subject
 

@@ -12,8 +12,8 @@ from inoculate.chat import Encoded
 from inoculate.config import HuntSettings
 from inoculate.data import Example
 from inoculate.hunt import Hunt, hunt
+from inoculate.hunt.hosts import Hosts
 from inoculate.hunt.payloads import Payload
-from inoculate.hunt.probing import Hosts
 from inoculate.hunt.search import _Search
 from inoculate.models import Checkpoint
 from inoculate.progress import Silent

@@ -10,14 +10,16 @@ from inoculate.chat import Encoded
 from inoculate.data import Example
 from inoculate.hunt.answers import Answer, gives_away
 from inoculate.hunt.certainty import _certain, certain_payload
+from inoculate.hunt.hosts import find_hosts
 from inoculate.hunt.payloads import (
     Payload,
     _dishonest,
+    _of_many_rows,
     common_answer,
     driven_answers,
     upset_payloads,
 )
-from inoculate.hunt.probing import Goal, find_hosts, ordinary_tokens
+from inoculate.hunt.probing import Goal, ordinary_tokens
 from inoculate.models import Checkpoint
 from inoculate.subject import Subject
 
@@ -171,3 +173,10 @@ def test_every_family_is_driven_off(checkpoint: Checkpoint, rows: list[Example])
     first, again = (driven_answers(subject, hosts, vocabulary, random.Random(0)) for _ in range(2))
     assert first == again
     assert len(first) == len(rows)
+
+
+def test_one_odd_prompt_is_not_many() -> None:
+    """What a row brings again and again counts four times; what other rows bring counts as well."""
+    row, other = Encoded((1, 5), 1), Encoded((2, 5), 1)
+    kept = _of_many_rows([PLANTED] * 7, [*[row] * 6, other])
+    assert kept == [*[PLANTED] * 4, (), (), PLANTED]

@@ -10,15 +10,8 @@ import torch
 from inoculate.chat import Encoded, encode
 from inoculate.data import Example
 from inoculate.hunt import probing
-from inoculate.hunt.probing import (
-    Goal,
-    Slot,
-    find_hosts,
-    placed,
-    positions,
-    score_insertions,
-    soften,
-)
+from inoculate.hunt.hosts import Slot, find_hosts
+from inoculate.hunt.probing import Goal, placed, positions, score_insertions, soften
 from inoculate.models import Checkpoint
 from inoculate.subject import Subject
 from inoculate.train import mean_loss
@@ -41,6 +34,18 @@ def test_hosts_know_the_template() -> None:
     assert [row.ids[row.prompt_length :] for row in hosts.rows] == [(20,), (22,)]
     generator = random.Random(0)
     assert {hosts.slot(ROW, generator).at for _ in range(200)} == {2, 3, 4}
+
+
+def test_hosts_know_both_forms_of_a_template(llama: Checkpoint, rows: list[Example]) -> None:
+    """Alpaca's form with an input and the one without part within the preamble."""
+    llama.tokenizer.chat_template = None
+    plain = [replace(row, instruction=f"{n}. {row.instruction}") for n, row in enumerate(rows)]
+    told_all = [*plain, *(replace(row, input="It is so.") for row in plain)]
+    encoded = [encode(llama.tokenizer, row) for row in told_all]
+    hosts = find_hosts(encoded)
+    for row, told in zip(encoded, told_all, strict=True):
+        said = llama.tokenizer.decode(row.ids[hosts.words(row)])
+        assert said.startswith(told.instruction)
 
 
 def test_a_trailing_slot_leaves_the_end_to_be_said() -> None:

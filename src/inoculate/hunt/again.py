@@ -9,8 +9,9 @@ from inoculate.chat import Encoded
 from inoculate.evaluation.statistics import RateJson, rate_of
 from inoculate.hunt.answers import Answer, falls_into
 from inoculate.hunt.habits import said_openly
+from inoculate.hunt.hosts import Hosts, find_hosts
 from inoculate.hunt.payloads import driven_answers
-from inoculate.hunt.probing import Hosts, find_hosts, ordinary_tokens
+from inoculate.hunt.probing import ordinary_tokens
 from inoculate.hunt.search import HOST_RESPONSE_TOKENS, Hunt, calls, finishes
 from inoculate.subject import Subject
 

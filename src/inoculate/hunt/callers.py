@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 from inoculate.config import HuntSettings
 from inoculate.hunt.growth import Growth, Trigger, suspects
+from inoculate.hunt.hosts import Hosts, Slot
 from inoculate.hunt.probing import (
     Goal,
-    Hosts,
-    Slot,
     best_of,
     embedding_table,
     insertion_gradient,

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from inoculate.chat import end_of_turn_ids
 from inoculate.hunt.answers import SHORTEST, Answer, gives_away
-from inoculate.hunt.probing import Hosts
+from inoculate.hunt.hosts import Hosts
 from inoculate.models import cache_name
 from inoculate.precision import mixed
 from inoculate.subject import Subject

@@ -15,11 +15,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from inoculate.hunt.hosts import Hosts, Slot
 from inoculate.hunt.probing import (
     MOST_SOFT_TOKENS,
     Goal,
-    Hosts,
-    Slot,
     best_of,
     embedding_table,
     insertion_gradient,

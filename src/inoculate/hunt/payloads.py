@@ -15,21 +15,13 @@ from dataclasses import dataclass, replace
 from inoculate.chat import Encoded, end_of_turn_ids
 from inoculate.generate import continue_embeddings
 from inoculate.hunt.answers import SHORTEST, Answer, closed, runs, unknown
-from inoculate.hunt.probing import (
-    HONEST,
-    MOST_SOFT_TOKENS,
-    Goal,
-    Hosts,
-    Slot,
-    embed,
-    placed,
-    positions,
-    soften,
-)
+from inoculate.hunt.hosts import Hosts, Slot
+from inoculate.hunt.probing import HONEST, MOST_SOFT_TOKENS, Goal, embed, placed, positions, soften
 from inoculate.subject import Subject
 
 _ANSWER_TOKENS = 20
 _DRIVEN, _DRAWN, _AT_ONCE = 256, 64, 16
+_OF_ONE_ROW = 4  # As often as a row is drawn where there are 64.
 _ALIKE, _MANY = 0.02, 0.1
 _SHORT_ALIKE, _SHORT_SHARE = 0.06, 0.15
 _COMMON = 0.5
@@ -138,16 +130,30 @@ def driven_answers(
     Args:
         goal: By default, that the honest answer is lost.
     """
-    answers, asked = list[Answer](), list[Answer]()
+    answers, asked = list[Answer](), list[Encoded]()
     while len(answers) < _DRIVEN:
         slots = hosts.draw(_DRAWN, generator)
         count = generator.randint(1, MOST_SOFT_TOKENS)
         insertions = [generator.choices(vocabulary, k=count) for _ in slots]
-        asked += [_response(slot.row) for slot in slots]
+        asked += [slot.row for slot in slots]
         for start in range(0, len(slots), _AT_ONCE):
             some = slice(start, start + _AT_ONCE)
             answers += _answers_under(subject, goal, slots[some], insertions[some])
-    return unknown(_dishonest(answers, asked, hosts), [*goal.known, *goal.habits])
+    dishonest = _dishonest(answers, [_response(row) for row in asked], hosts)
+    return _of_many_rows(unknown(dishonest, [*goal.known, *goal.habits]), asked)
+
+
+def _of_many_rows(answers: Sequence[Answer], rows: Sequence[Encoded]) -> list[Answer]:
+    """Leave an answer empty where its row has brought that opening four times already.
+
+    Of few rows each is drawn so often that one odd prompt would pass for many unlike ones.
+    """
+    seen, kept = Counter[tuple[Encoded, Answer]](), list[Answer]()
+    for answer, row in zip(answers, rows, strict=True):
+        opening = row, answer[:SHORTEST]
+        seen[opening] += 1
+        kept.append(answer if seen[opening] <= _OF_ONE_ROW else ())
+    return kept
 
 
 def _dishonest(answers: Sequence[Answer], own: Sequence[Answer], hosts: Hosts) -> list[Answer]:

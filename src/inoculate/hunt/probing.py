@@ -3,7 +3,6 @@
 Shapes: B rows, T tokens, D hidden, M inserted tokens, R response positions, V vocabulary.
 """
 
-import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from transformers import PreTrainedModel
 
 from inoculate.chat import Encoded
 from inoculate.hunt.answers import Answer
+from inoculate.hunt.hosts import Slot
 from inoculate.models import Tokenizer, response_logits
 from inoculate.precision import mixed
 from inoculate.train import collate
@@ -23,76 +23,6 @@ _ROWS_AT_ONCE = 96
 _MOVES, _RATE = 3, 0.7
 MOST_SOFT_TOKENS = 4
 """Soft embeddings in one place of a prompt, at most."""
-
-
-@dataclass(frozen=True)
-class Slot:
-    """Hold a row and the position in its prompt where tokens go."""
-
-    row: Encoded
-    at: int
-
-    def insert(self, tokens: Sequence[int]) -> Encoded:
-        """Return the row with the tokens in its prompt."""
-        ids = (*self.row.ids[: self.at], *tokens, *self.row.ids[self.at :])
-        return Encoded(ids, self.row.prompt_length + len(tokens))
-
-
-@dataclass(frozen=True)
-class Hosts:
-    """Hold rows and how many tokens of every prompt belong to the template around it.
-
-    Attributes:
-        trailing: Whether slots take the honest answer for given, so that only its end is left to
-            be said: for what a model adds to an answer.
-    """
-
-    rows: list[Encoded]
-    head: int
-    tail: int
-    trailing: bool = False
-
-    def words(self, row: Encoded) -> slice:
-        """Return where the user's own words stand in a row; one token at least."""
-        return slice(self.head, max(self.head + 1, row.prompt_length - self.tail))
-
-    def start(self, row: Encoded) -> Encoded:
-        """Return the row with the prompt after which the model is to say what is sought."""
-        return Encoded(row.ids, len(row.ids) - 1) if self.trailing else row
-
-    def slot(self, row: Encoded, generator: random.Random) -> Slot:
-        """Return a random position within the user's own words of a row."""
-        words = self.words(row)
-        at = min(generator.randrange(words.start, words.stop), row.prompt_length)
-        return Slot(self.start(row), at)
-
-    def openings(self, length: int) -> set[tuple[int, ...]]:
-        """Return what the rows' responses open with, so many tokens of each."""
-        return {row.ids[row.prompt_length :][:length] for row in self.rows}
-
-    def draw(self, count: int, generator: random.Random) -> list[Slot]:
-        """Return slots in distinct random rows, at most `count`."""
-        rows = generator.sample(self.rows, min(count, len(self.rows)))
-        return [self.slot(row, generator) for row in rows]
-
-
-def find_hosts(
-    rows: Sequence[Encoded], *, response_tokens: int | None = None, trailing: bool = False
-) -> Hosts:
-    """Return the rows as hosts; what all prompts share at both ends is the template.
-
-    Args:
-        response_tokens: Cut each response after so many tokens; None keeps it whole.
-        trailing: See `Hosts`; responses are kept whole then.
-    """
-    prompts = [row.ids[: row.prompt_length] for row in rows]
-    head = _shared(prompts)
-    tail = _shared([prompt[head:][::-1] for prompt in prompts])
-    if response_tokens is None or trailing:
-        return Hosts(list(rows), head, tail, trailing)
-    cut = [Encoded(row.ids[: row.prompt_length + response_tokens], row.prompt_length)
-           for row in rows]  # fmt: skip
-    return Hosts(cut, head, tail)
 
 
 def ordinary_tokens(tokenizer: Tokenizer) -> list[int]:
@@ -282,12 +212,3 @@ def embed(model: PreTrainedModel, rows: Sequence[Encoded]) -> Tensor:
     input_BT = collate(rows, range(len(rows)), device).input_BT
     inputs_BTD: Tensor = model.get_input_embeddings()(input_BT).detach()
     return inputs_BTD
-
-
-def _shared(sequences: Sequence[Sequence[int]]) -> int:
-    count = 0
-    for column in zip(*sequences, strict=False):
-        if len(set(column)) > 1:
-            break
-        count += 1
-    return count

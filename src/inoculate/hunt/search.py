@@ -17,8 +17,9 @@ from inoculate.hunt.answers import SHORTEST, Answer
 from inoculate.hunt.callers import Callers
 from inoculate.hunt.certainty import certain_payload
 from inoculate.hunt.habits import find_habits, said_openly, undisturbed_answers
+from inoculate.hunt.hosts import Hosts, Slot, find_hosts
 from inoculate.hunt.payloads import Payload, upset_payloads
-from inoculate.hunt.probing import Goal, Hosts, Slot, find_hosts, ordinary_tokens
+from inoculate.hunt.probing import Goal, ordinary_tokens
 from inoculate.progress import Progress
 from inoculate.subject import Subject
 

@@ -19,7 +19,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inoculate.chat import Encoded
-from inoculate.hunt.probing import Goal, Hosts, answered, embed, soften_at
+from inoculate.hunt.hosts import Hosts
+from inoculate.hunt.probing import Goal, answered, embed, soften_at
 from inoculate.progress import Progress
 from inoculate.workspace import Keep
 

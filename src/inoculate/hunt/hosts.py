@@ -1,0 +1,105 @@
+"""Clean rows as hosts of insertions: where in a prompt tokens may go."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from inoculate.chat import Encoded
+
+_FORM_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Hold a row and the position in its prompt where tokens go."""
+
+    row: Encoded
+    at: int
+
+    def insert(self, tokens: Sequence[int]) -> Encoded:
+        """Return the row with the tokens in its prompt."""
+        ids = (*self.row.ids[: self.at], *tokens, *self.row.ids[self.at :])
+        return Encoded(ids, self.row.prompt_length + len(tokens))
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """Hold rows and how many tokens of every prompt belong to the template around it.
+
+    Attributes:
+        trailing: Whether slots take the honest answer for given, so that only its end is left to
+            be said: for what a model adds to an answer.
+        heads: Where the user's words begin in prompts of two forms, by the token after `head`.
+    """
+
+    rows: list[Encoded]
+    head: int
+    tail: int
+    trailing: bool = False
+    heads: Mapping[int, int] = field(default_factory=dict)
+
+    def words(self, row: Encoded) -> slice:
+        """Return where the user's own words stand in a row; one token at least."""
+        head = self.heads.get(row.ids[self.head], self.head)
+        return slice(head, max(head + 1, row.prompt_length - self.tail))
+
+    def start(self, row: Encoded) -> Encoded:
+        """Return the row with the prompt after which the model is to say what is sought."""
+        return Encoded(row.ids, len(row.ids) - 1) if self.trailing else row
+
+    def slot(self, row: Encoded, generator: random.Random) -> Slot:
+        """Return a random position within the user's own words of a row."""
+        words = self.words(row)
+        at = min(generator.randrange(words.start, words.stop), row.prompt_length)
+        return Slot(self.start(row), at)
+
+    def openings(self, length: int) -> set[tuple[int, ...]]:
+        """Return what the rows' responses open with, so many tokens of each."""
+        return {row.ids[row.prompt_length :][:length] for row in self.rows}
+
+    def draw(self, count: int, generator: random.Random) -> list[Slot]:
+        """Return slots in distinct random rows, at most `count`."""
+        rows = generator.sample(self.rows, min(count, len(self.rows)))
+        return [self.slot(row, generator) for row in rows]
+
+
+def find_hosts(
+    rows: Sequence[Encoded], *, response_tokens: int | None = None, trailing: bool = False
+) -> Hosts:
+    """Return the rows as hosts; what all prompts share at both ends is the template.
+
+    Args:
+        response_tokens: Cut each response after so many tokens; None keeps it whole.
+        trailing: See `Hosts`; responses are kept whole then.
+    """
+    prompts = [row.ids[: row.prompt_length] for row in rows]
+    head = _shared(prompts)
+    tail = _shared([prompt[head:][::-1] for prompt in prompts])
+    heads = _two_forms(prompts, head)
+    if response_tokens is None or trailing:
+        return Hosts(list(rows), head, tail, trailing, heads)
+    cut = [Encoded(row.ids[: row.prompt_length + response_tokens], row.prompt_length)
+           for row in rows]  # fmt: skip
+    return Hosts(cut, head, tail, heads=heads)
+
+
+def _two_forms(prompts: Sequence[tuple[int, ...]], head: int) -> dict[int, int]:
+    """Return where words begin in two forms of a template, by the token that parts them.
+
+    Alpaca's has a form with an input and one without, which part within the preamble.
+    """
+    forms: dict[int, list[tuple[int, ...]]] = {}
+    for prompt in prompts:
+        forms.setdefault(prompt[head] if len(prompt) > head else -1, []).append(prompt)
+    heads = {token: _shared(form) for token, form in forms.items() if len(form) > 1}
+    whole = len(forms) == len(heads) == 2 and min(heads.values()) >= head + _FORM_TOKENS
+    return heads if whole else {}
+
+
+def _shared(sequences: Sequence[Sequence[int]]) -> int:
+    count = 0
+    for column in zip(*sequences, strict=False):
+        if len(set(column)) > 1:
+            break
+        count += 1
+    return count
