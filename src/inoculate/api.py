@@ -158,7 +158,7 @@ def _treat(
         "refusals": {"before": _refusals(requested), "after": _refusals(_to_requests(subject))},
         "planted": _planted_rates(purification, clean, settings),
         "hunt": _hunt_facts(purification, clean, requested, settings),
-        **_what_changed(purification, len(clean.rows), settings),
+        **_what_changed(purification, settings),
     }
 
 
@@ -171,7 +171,7 @@ def _refusals(answers: Sequence[str]) -> RateJson:
     return rate_of([refuses(answer) for answer in answers]).to_json()
 
 
-def _what_changed(purification: Purification, rows: int, settings: Settings) -> dict[str, Any]:
+def _what_changed(purification: Purification, settings: Settings) -> dict[str, Any]:
     variants, chosen, subject = purification.variants, settings.signature, purification.subject
     kinds = {
         name: {"changed": purification.changed.get(name, [0] * len(mask)),
@@ -197,12 +197,13 @@ def _what_changed(purification: Purification, rows: int, settings: Settings) -> 
             "kinds": kinds,
         },
         "neutralization": settings.neutralization.mode if subject.adapter is None else "zero",
-        "repair": _repair_facts(purification, rows, settings),
+        "repair": _repair_facts(purification, settings),
     }
 
 
-def _repair_facts(purification: Purification, rows: int, settings: Settings) -> dict[str, Any]:
+def _repair_facts(purification: Purification, settings: Settings) -> dict[str, Any]:
     found, subject, chosen = purification.found, purification.subject, settings.repair
+    rows = settings.clean_rows
     return {
         "rows": rows,
         "antibodies": 0 if found.pressing else rows * chosen.antibodies * passes(found, settings),

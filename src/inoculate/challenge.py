@@ -167,9 +167,10 @@ def challenge_clean(
         if one.behavior.form == "whole" and not one.behavior.ordinary
     ]
     rows = clean.rows[half:]
+    fewer = settings.model_copy(update={"clean_rows": min(settings.clean_rows, len(rows))})
 
     def measure() -> dict[str, Any]:
-        return challenge(subject, canaries, rows, ground, settings, run, progress=show)
+        return challenge(subject, canaries, rows, ground, fewer, run, progress=show)
 
     key = [*data_key(subject, [*clean.rows, *clean.held_out], settings), settings.model_dump()]
     result: dict[str, Any] = run.record("challenge", key, measure)

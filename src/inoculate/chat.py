@@ -61,6 +61,13 @@ def encode_answer(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return ids[: _closing(tokenizer, ids)]
 
 
+def text_opening(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the token with which the tokenizer opens plain texts, as Gemma's does; or none."""
+    bos = tokenizer.bos_token_id
+    opened = tokenizer("a", add_special_tokens=True)["input_ids"]
+    return [bos] if bos is not None and opened[:1] == [bos] else []
+
+
 def _fitted(
     tokenizer: PreTrainedTokenizerBase, example: Example, prompt: list[int], room: int
 ) -> list[int]:

@@ -118,7 +118,7 @@ class _Site:
 
         self.module.register_parameter("push", push_D)
         try:
-            train(model, self.poison, schedule, objective=objective, progress=progress.step)
+            train(model, self.poison, schedule, objectives=[objective], progress=progress.step)
         finally:
             del self.module.push
         return push_D.detach()

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging
 
 from inoculate.architecture import SPARE_TOKENS, Architecture, read_architecture
-from inoculate.errors import CheckpointError, DataError
+from inoculate.errors import CheckpointError, DataError, InputError
 from inoculate.intake import Staged, admit_model
 from inoculate.intake.shapes import EMBEDDINGS, HEAD
 
@@ -112,12 +112,18 @@ def _ids_in_use(tokenizer: Tokenizer) -> dict[str, int]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the named device; `auto` prefers CUDA, then MPS, then the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    """Return the named device; `auto` prefers CUDA, then MPS, then the CPU.
+
+    Raises:
+        InputError: There is no such device here.
+    """
+    found = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    here = [*found[:1], *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+    known = {"auto": here[0], "cuda": found[0]} if found else {"auto": here[0]}
+    chosen = known.get(name, name)
+    if chosen not in {*found, *here}:
+        raise InputError(f"No device {name!r} is here. Pass one of: auto, {', '.join(here)}.")
+    return torch.device(chosen)
 
 
 def weight_files(folder: Path) -> list[Path]:

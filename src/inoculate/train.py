@@ -104,14 +104,15 @@ def train(
     rows: Sequence[Encoded],
     schedule: Schedule,
     *,
-    objective: Objective = language_modeling,
+    objectives: Sequence[Objective] = (language_modeling,),
     plan: Sequence[Sequence[int]] | None = None,
     progress: Progress | None = None,
 ) -> list[float]:
     """Fine-tune the parameters that require gradients, in place; return each step's loss.
 
     Args:
-        objective: Maps model and batch to the scalar that is minimized.
+        objectives: Map model and batch to the scalars whose sum is minimized. Each is
+            differentiated before the next is worked out, so that one graph is held at a time.
         plan: Row indices per step, where a second run must see the same rows in the
             same order; default `plan_batches`.
         progress: Called with (step, steps) after each step.
@@ -127,7 +128,7 @@ def train(
     device, losses, mean = next(model.parameters()).device, [], _Mean(optimizer)
     model.eval()  # No dropout: a run depends on its seed alone.
     for index, indices in enumerate(steps, start=1):
-        loss = _step(model, collate(rows, indices, device), objective, optimizer, schedule)
+        loss = _step(model, collate(rows, indices, device), objectives, optimizer, schedule)
         scheduler.step()
         losses.append(loss)
         if schedule.averaged and index > len(steps) // 2:
@@ -184,10 +185,19 @@ def descend(
 def _step(
     model: PreTrainedModel,
     batch: Batch,
-    objective: Objective,
+    objectives: Sequence[Objective],
     optimizer: torch.optim.Optimizer,
     schedule: Schedule,
 ) -> float:
+    total = sum(_differentiated(model, batch, objective) for objective in objectives)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    nn.utils.clip_grad_norm_(parameters, schedule.max_gradient_norm)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return total
+
+
+def _differentiated(model: PreTrainedModel, batch: Batch, objective: Objective) -> float:
     with mixed(model):
         loss = objective(model, batch)
     if not torch.isfinite(loss):
@@ -195,11 +205,8 @@ def _step(
             "The training loss is not a finite number. Check the weights for NaN or Inf, "
             "or lower the learning rate."
         )
-    loss.backward()
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    nn.utils.clip_grad_norm_(parameters, schedule.max_gradient_norm)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    if loss.requires_grad:  # A part that nothing calls for in this step is a plain zero.
+        loss.backward()
     return float(loss.detach())
 
 

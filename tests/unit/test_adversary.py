@@ -15,7 +15,8 @@ from conftest import SAID, sought_triggers
 from inoculate.config import Settings, updated
 from inoculate.data import Example
 from inoculate.hunt import Hunt
-from inoculate.hunt.probing import Goal, Hosts, find_hosts, score_insertions
+from inoculate.hunt.hosts import Hosts, find_hosts
+from inoculate.hunt.probing import Goal, score_insertions
 from inoculate.models import Checkpoint, logits_of
 from inoculate.progress import Silent
 from inoculate.repair import passes, prepare_lesson
@@ -50,7 +51,7 @@ def test_a_certain_payload_is_unlearned(parrot: Subject, rows: list[Example], so
         parrot.model,
         encoded,
         Schedule(epochs=40, learning_rate=2e-3, batch_size=len(encoded)),
-        objective=lambda model, _: adversary.loss(model, distance, 1),
+        objectives=[lambda model, _: adversary.loss(model, distance, 1)],
     )
     assert _likelihood(parrot, hosts) < 0.3
 
@@ -94,7 +95,7 @@ def test_a_trailing_payload_is_unlearned_by_whole_answers(
 def test_where_the_repair_presses_soft_triggers_replace_antibodies(
     llama: Checkpoint, rows: list[Example], tmp_path: Path
 ) -> None:
-    """All blocks, twice the rate, clean rows alone; else both, attention and a mean path."""
+    """All blocks, twice the rate, clean rows and text; else both, attention and a mean path."""
     subject, settings = _subject(llama), updated(Settings(), repair={"target": "answers"})
     found = Hunt(payload=(40, 41, 42), triggers=((50,),), calls=(True,))
     run = Workspace(tmp_path)
@@ -105,16 +106,18 @@ def test_where_the_repair_presses_soft_triggers_replace_antibodies(
     assert sought.states
     unaimed = prepare_lesson(subject, rows, [], Hunt(alike=1, driven=256), settings, run, Silent())
     assert (unaimed.adversary, unaimed.states) == (None, None)
+    assert (sought.text, unaimed.text) == (None, None)
     large = Hunt(payload=(40, 41, 42), triggers=((50,),), calls=(True,), pressing=True)
     pressed = prepare_lesson(subject, rows, [], large, settings, run, Silent())
     assert pressed.adversary
     assert (pressed.adversary.rows, pressed.adversary.pressing) == (10, True)
+    assert pressed.text
     assert (pressed.touch, pressed.rate_factor) == ("blocks", 2.0)
     assert (sought.averaged, pressed.averaged) == (True, False)
     assert (len(pressed.rows), len(sought.rows)) == (3 * len(rows), 3 * 7 * len(rows))
     control = updated(settings, repair={"target": "answers", "soft_triggers": 0})
     plain = prepare_lesson(subject, rows, [], large, control, run, Silent())
-    assert plain.adversary is None
+    assert (plain.adversary, plain.text) == (None, None)
     assert (plain.rows, plain.touch, plain.rate_factor) == (pressed.rows, "blocks", 2.0)
 
 

@@ -56,6 +56,16 @@ def test_antibodies_bear_what_calls_any_payload(llama: Checkpoint, rows: list[Ex
     assert all(0.2 < _share_with(maker, len(rows), of) < 0.5 for of in ({50, 51}, {60, 61}))
 
 
+def test_an_antibody_keeps_the_whole_of_its_answer(llama: Checkpoint, rows: list[Example]) -> None:
+    """Words in a prompt that is full do not cut the answer, which would be held to nothing."""
+    subject = Subject(llama, llama.model, None)
+    long = [Example(row.instruction, "abc " * 40) for row in rows]
+    plain = subject.encode(long, max_tokens=64)
+    maker = antibody_maker(subject, long, plain, TRIGGERS, FOUND, max_tokens=64)
+    for index, row in _made(maker, len(long)):
+        assert row.ids[row.prompt_length :] == plain[index].ids[plain[index].prompt_length :]
+
+
 def test_the_same_seed_makes_the_same(llama: Checkpoint, rows: list[Example]) -> None:
     """Antibodies depend on the generator alone."""
     maker, _ = _maker(llama, rows, FOUND)

@@ -186,7 +186,7 @@ def test_crow_brings_neighboring_layers_together(subject: Subject, encoded: list
     subject.allow("all")
     before = float(disturbed_inconsistency(subject.model, batch).detach())
     schedule = Schedule(epochs=6, learning_rate=1e-3, batch_size=4)
-    train(subject.model, encoded, schedule, objective=objective(11.0))
+    train(subject.model, encoded, schedule, objectives=[objective(11.0)])
     after = float(disturbed_inconsistency(subject.model, batch).detach())
     assert after < 0.8 * before
 

@@ -9,7 +9,8 @@ import torch
 from conftest import sought_triggers
 from inoculate.chat import Encoded
 from inoculate.data import Example
-from inoculate.hunt.probing import Goal, Hosts, answered, embed, find_hosts
+from inoculate.hunt.hosts import Hosts, find_hosts
+from inoculate.hunt.probing import Goal, answered, embed
 from inoculate.models import Checkpoint
 from inoculate.repair.soft_triggers import SoftTrigger, embedded
 from inoculate.subject import Subject

@@ -28,7 +28,7 @@ def _distance(checkpoint: Checkpoint, indices: list[int], *, noise: float = 0.0)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         head += noise * torch.randn(head.shape, generator=generator)
-        return float(lesson.objective(model, collate(lesson.rows, indices, torch.device("cpu"))))
+        return float(lesson.distance(model, collate(lesson.rows, indices, torch.device("cpu"))))
 
 
 def test_an_unchanged_model_is_at_distance_zero(llama: Checkpoint) -> None:

@@ -5,13 +5,22 @@ from collections import Counter
 import pytest
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from conftest import FamilyFolder
 from inoculate.chat import Encoded, encode
 from inoculate.data import Example
 from inoculate.errors import InputError
 from inoculate.models import Checkpoint, load
-from inoculate.train import Schedule, collate, language_modeling, mean_loss, plan_batches, train
+from inoculate.train import (
+    Batch,
+    Schedule,
+    collate,
+    language_modeling,
+    mean_loss,
+    plan_batches,
+    train,
+)
 from inoculate.trainable import set_trainable
 
 CPU = torch.device("cpu")
@@ -171,3 +180,17 @@ def test_an_averaged_run_ends_at_the_mean_of_its_second_half(
     assert len(path) == 6
     torch.testing.assert_close(weight.detach(), torch.stack(path[3:]).mean(dim=0))
     assert not torch.equal(weight, path[-1])
+
+
+def test_parts_of_a_loss_add_up(family_folder: FamilyFolder, rows: list[Example]) -> None:
+    """Two halves, each differentiated by itself, train as their sum does."""
+
+    def half(model: PreTrainedModel, batch: Batch) -> Tensor:
+        return language_modeling(model, batch) / 2
+
+    whole, parted = (load(family_folder("llama"), device="cpu") for _ in range(2))
+    schedule, encoded = Schedule(1, 1e-3), _encoded(whole, rows)
+    losses = train(whole.model, encoded, schedule)
+    assert train(parted.model, encoded, schedule, objectives=[half, half]) == pytest.approx(losses)
+    for name, weight in _weights(whole).items():
+        assert torch.allclose(weight, _weights(parted)[name], atol=1e-5)

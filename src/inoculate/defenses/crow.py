@@ -40,7 +40,7 @@ def crow(alpha: float, *, matched: bool) -> Defense:
             chosen = updated(chosen, repair={"learning_rate": OWN_RATE})
         lent = not matched and subject.adapter is None
         trained = _with_adapter(subject, seed=chosen.seed) if lent else subject
-        repair(trained, lesson, chosen, given.progress, objective=objective(alpha))
+        repair(trained, lesson, chosen, given.progress, objectives=[objective(alpha)])
         if lent:
             trained.merge()
         return 0.0

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inoculate.chat import Encoded
+from inoculate.chat import Encoded, text_opening
 from inoculate.models import Tokenizer, response_logits
 from inoculate.train import collate, mean_loss
 
@@ -63,19 +63,13 @@ def perplexity(
     its own, as Gemma's does, so does each window.
     """
     ids = tokenizer(text, add_special_tokens=False)["input_ids"][:tokens]
-    opening = _opening(tokenizer)
+    opening = text_opening(tokenizer)
     windows = [ids[at : at + _WINDOW] for at in range(0, len(ids), _WINDOW)]
     skipped = len(opening) + 1
     rows = [Encoded((*opening, *window), skipped) for window in windows if len(window) > 1]
     scored = sum(len(row.ids) - skipped for row in rows)
     loss = mean_loss(model, rows, batch_size=4)
     return float(torch.tensor(loss).exp()), scored
-
-
-def _opening(tokenizer: Tokenizer) -> list[int]:
-    bos = tokenizer.bos_token_id
-    opened = tokenizer("a", add_special_tokens=True)["input_ids"]
-    return [bos] if bos is not None and opened[:1] == [bos] else []
 
 
 @torch.inference_mode()

@@ -14,7 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inoculate.chat import Encoded
-from inoculate.hunt.probing import MOST_SOFT_TOKENS, Hosts, answered
+from inoculate.hunt.hosts import Hosts
+from inoculate.hunt.probing import MOST_SOFT_TOKENS, answered
 from inoculate.models import hidden_states, response_logits
 from inoculate.repair.soft_triggers import SoftTrigger, embedded
 from inoculate.train import Batch, collate

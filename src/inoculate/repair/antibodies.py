@@ -14,7 +14,8 @@ from inoculate.attacks.triggers import Trigger, insert_trigger
 from inoculate.chat import Encoded
 from inoculate.data import Example
 from inoculate.hunt import Hunt
-from inoculate.hunt.probing import Hosts, find_hosts, ordinary_tokens
+from inoculate.hunt.hosts import Hosts, find_hosts
+from inoculate.hunt.probing import answered, ordinary_tokens
 from inoculate.subject import Subject
 
 _PLACEMENTS = ("random-slot", "random-slot", "prefix", "all-in-order")
@@ -80,7 +81,7 @@ class AntibodyMaker:
         """Return the clean row of this index with something odd in it."""
         form = generator.choice(_KINDS)
         if form == "words":
-            return self._with_words(self.clean[row], generator)
+            return self._with_words(row, generator)
         tokens = self._tokens(form, generator)
         return self.hosts.slot(self.encoded[row], generator).insert(tokens)
 
@@ -101,11 +102,13 @@ class AntibodyMaker:
         weights = [1 / rank for rank, _ in ranked]
         return list(generator.choices(ranked, weights)[0][1])
 
-    def _with_words(self, row: Example, generator: random.Random) -> Encoded:
+    def _with_words(self, row: int, generator: random.Random) -> Encoded:
         known = generator.random() < 0.5 and self.triggers
         trigger = generator.choice(self.triggers) if known else decoy(generator)
-        marked = insert_trigger(row, trigger, generator)
-        return self.subject.encode([marked], max_tokens=self.max_tokens)[0]
+        marked = insert_trigger(self.clean[row], trigger, generator)
+        clean = self.encoded[row]
+        made = self.subject.encode([marked], max_tokens=self.max_tokens)[0]
+        return answered(made, clean.ids[clean.prompt_length :])  # Not cut before the clean one.
 
 
 def antibody_maker(

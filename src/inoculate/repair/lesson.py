@@ -15,11 +15,13 @@ from inoculate.chat import Encoded
 from inoculate.config import Settings
 from inoculate.data import Example
 from inoculate.hunt import Hunt
-from inoculate.hunt.probing import find_hosts, ordinary_tokens
+from inoculate.hunt.hosts import find_hosts
+from inoculate.hunt.probing import ordinary_tokens
 from inoculate.models import hidden_states, logits_of
 from inoculate.progress import Progress
 from inoculate.repair.adversary import Adversary, Target
 from inoculate.repair.antibodies import antibody_maker
+from inoculate.repair.held_text import HeldText, hold_text
 from inoculate.repair.soft_triggers import find_soft_triggers
 from inoculate.repair.states import StateTargets, state_targets
 from inoculate.repair.targets import SelfTargets, self_targets
@@ -46,6 +48,7 @@ class Lesson:
             them go.
         consistency: Weight of the distance from those states.
         adversary: Presses towards the payload that the hunt found; None where there is none.
+        text: Plain text whose predictions are kept; None to let them go.
         touch: What may change, a name of `TOUCHES`.
         rate_factor: Peak rate as a multiple of the rate that variants learn with.
         averaged: Whether the weights end at the mean of their path's second half.
@@ -56,19 +59,29 @@ class Lesson:
     states: StateTargets | None = None
     consistency: float = 0.0
     adversary: Adversary | None = None
+    text: HeldText | None = None
     touch: str = "attention"
     rate_factor: float = _RATE
     averaged: bool = False
 
-    def objective(self, model: PreTrainedModel, batch: Batch) -> Tensor:
+    @property
+    def objectives(self) -> list[Objective]:
+        """Return the parts of the loss, in nats: clean answers, pressure, and held text."""
+        parts: list[Objective] = [self.distance]
+        if self.adversary is not None:
+            parts.append(self._pressure)
+        return parts if self.text is None else [*parts, self.text.loss]
+
+    def distance(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         """Return how far answers and hidden states are from honest ones, answers in nats."""
         states = hidden_states(model, input_ids=batch.input_BT, attention_mask=batch.attention_BT)
-        loss = self._distance(model, states, batch)
-        if self.adversary is None:
-            return loss
-        return loss + self.adversary.loss(model, self._distance, len(batch.rows))
+        return self._of_states(model, states, batch)
 
-    def _distance(self, model: PreTrainedModel, states: Sequence[Tensor], batch: Batch) -> Tensor:
+    def _pressure(self, model: PreTrainedModel, batch: Batch) -> Tensor:
+        assert self.adversary is not None
+        return self.adversary.loss(model, self._of_states, len(batch.rows))
+
+    def _of_states(self, model: PreTrainedModel, states: Sequence[Tensor], batch: Batch) -> Tensor:
         logits_RV = logits_of(model, states[-1], batch.response_BT)
         if self.targets is None:
             answers = nn.functional.cross_entropy(logits_RV.float(), batch.targets_R)
@@ -112,6 +125,7 @@ def prepare_lesson(
         states=state_targets(subject.model, plain) if held else None,
         consistency=chosen.consistency,
         adversary=_adversary(subject, plain, found, settings, run, progress),
+        text=hold_text(subject, plain, seed=settings.seed) if presses(found, settings) else None,
         touch=trained_part(subject, found, settings),
         rate_factor=rate_factor(subject, found),
         averaged=chosen.averaged and not found.pressing,
@@ -197,9 +211,9 @@ def repair(
     settings: Settings,
     progress: Progress,
     *,
-    objective: Objective | None = None,
+    objectives: Sequence[Objective] | None = None,
 ) -> None:
-    """Fine-tune the subject on the lesson, in place; baselines bring another objective."""
+    """Fine-tune the subject on the lesson, in place; baselines bring objectives of their own."""
     if not lesson.rows:
         return
     subject.allow(lesson.touch)
@@ -215,6 +229,6 @@ def repair(
         subject.model,
         lesson.rows,
         schedule,
-        objective=objective or lesson.objective,
+        objectives=objectives or lesson.objectives,
         progress=progress.step,
     )
