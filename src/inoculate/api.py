@@ -13,7 +13,13 @@ from inoculate.challenge import challenge_clean
 from inoculate.chat import encode_answer
 from inoculate.clean import CleanData, clean_data, resolve_settings
 from inoculate.config import Settings
-from inoculate.destination import check_destination, one_run, refuse_existing, whole_folder
+from inoculate.destination import (
+    check_destination,
+    one_run,
+    refuse_existing,
+    refuse_foreign,
+    whole_folder,
+)
 from inoculate.errors import UtilityError
 from inoculate.evaluation.drift import drift, stand
 from inoculate.evaluation.statistics import RateJson, rate_of
@@ -22,6 +28,7 @@ from inoculate.generate import generate, response_tokens
 from inoculate.hunt.again import Said, look_again
 from inoculate.hunt.answers import Answer
 from inoculate.intake import fetch
+from inoculate.models import resolve_device
 from inoculate.progress import Progress, Silent
 from inoculate.provenance import bound, made_from, model_facts
 from inoculate.purification import Purification, purify_subject, share_rule
@@ -30,6 +37,7 @@ from inoculate.report import write_report
 from inoculate.report.picture import downsample_mask
 from inoculate.resources import check_run
 from inoculate.subject import Subject, open_subject
+from inoculate.variants import check_settings
 from inoculate.voice import bundled_requests
 from inoculate.workspace import Workspace, hash_files
 
@@ -71,10 +79,14 @@ def purify(
     """
     out, over = Path(output), Path(adapter) if adapter else None
     refuse_existing(out)
+    check_settings(settings or Settings())
+    resolve_device(device)
     base, file = fetch(model), Path(clean_data_file) if clean_data_file else None
     check_destination(out, [over or base])
     options = _Options(merged, with_challenge, max_utility_loss, device)
     run = Workspace(run_folder or out.with_name(f"{out.name}.run"))
+    if run_folder is None:
+        refuse_foreign(run.folder)
     job = _Job(base, over, out, file, settings or Settings(), options, run, progress or Silent())
     with one_run(run.folder, keep=run_folder is not None):
         return Purified(out, job.work())
@@ -245,7 +257,7 @@ def _planted_rates(
 
 def _check_utility(moved: Mapping[str, Any], allowed: float | None) -> None:
     loss = moved["response_nll_after"] / moved["response_nll_before"] - 1
-    if allowed is not None and loss > allowed:
+    if allowed is not None and not loss <= allowed:  # So that no figure at all is a loss as well.
         raise UtilityError(
             f"The response NLL grew by {loss:.1%}, more than the {allowed:.1%} allowed; nothing "
             "was written. Lower --share where components were neutralized, or pass clean data "

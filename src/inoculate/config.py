@@ -7,7 +7,9 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-_MODEL_CONFIG = ConfigDict(use_attribute_docstrings=True, frozen=True, extra="forbid")
+_MODEL_CONFIG = ConfigDict(
+    use_attribute_docstrings=True, frozen=True, extra="forbid", allow_inf_nan=False
+)
 
 
 class VariantSettings(BaseModel):
@@ -160,7 +162,7 @@ class Settings(BaseModel):
 
     model_config = _MODEL_CONFIG
 
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
     """Decides data order, poison placement, the bank draw and new weights. [any]"""
     clean_rows: int = Field(200, ge=8)
     """Clean instruction–response pairs used, at most. [the paper]"""

@@ -45,6 +45,8 @@ def read_toml(path: Path, kind: type[Model], *, context: Any = None) -> Model:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         return kind.model_validate(content, context=context)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist. Pass an existing file.") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path} cannot be read as TOML: {error}.") from error
     except ValidationError as error:

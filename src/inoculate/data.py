@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from inoculate.errors import DataError
 
@@ -71,10 +71,12 @@ def read_text(path: Path) -> str:
     Raises:
         DataError: The file is missing, over 256 MB, not UTF-8, or blank.
     """
-    if path.exists() and (not path.is_file() or path.stat().st_size > MAX_FILE_BYTES):
-        raise DataError(f"{path} is no file of at most {MAX_FILE_BYTES // 10**6} MB. Split it.")
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is no file. Pass a file of rows or text.")
+    if path.exists() and path.stat().st_size > MAX_FILE_BYTES:
+        raise DataError(f"{path} has over {MAX_FILE_BYTES // 10**6} MB. Split it.")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror}. Pass an existing file.") from error
     except UnicodeDecodeError as error:
@@ -110,21 +112,25 @@ def split(
 
 
 def _parse(text: str, path: Path) -> list[object]:
+    if text.lstrip().startswith("["):
+        return list(_load(text, f"{path} is"))
+    lines = enumerate(text.split("\n"), start=1)
+    return [_load(line, f"{path}, line {n}, is") for n, line in lines if line.strip()]
+
+
+def _load(text: str, place: str) -> Any:
     try:
-        if text.lstrip().startswith("["):
-            parsed = json.loads(text)
-            return list(parsed)
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON or JSON lines: {error}.") from error
+        raise DataError(f"{place} not JSON: {error}. Mend it there.") from error
 
 
 def _to_example(row: object, index: int, path: Path) -> Example:
     if not isinstance(row, dict) or not isinstance(row.get("instruction"), str):
-        raise DataError(f"{path}, row {index}: expected an object with a text `instruction`.")
+        raise DataError(f"{path}, row {index}: no object with a text `instruction`. Add it.")
     output = next((row[key] for key in _OUTPUT_KEYS if key in row), None)
     if output is None or isinstance(output, (dict, list)):
-        raise DataError(f"{path}, row {index}: expected a text `output` (or `response`).")
+        raise DataError(f"{path}, row {index}: expected a text `output` (or `response`). Add it.")
     texts = row["instruction"], str(output), str(row.get("input") or "")
     if any(_SURROGATE.search(text) for text in texts):
         raise DataError(f"{path}, row {index}: a text is cut within a character. Mend the row.")

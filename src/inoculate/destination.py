@@ -30,6 +30,18 @@ def refuse_existing(path: Path) -> None:
         raise InputError(f"{parent} cannot be written to. Choose another output folder.")
 
 
+def refuse_foreign(folder: Path) -> None:
+    """Demand that a folder whose content may be removed is new, empty, or left by an earlier run.
+
+    Raises:
+        InputError: Otherwise.
+    """
+    if folder.is_dir() and not (folder / LOCK).exists() and _others(folder):
+        raise InputError(
+            f"{folder} holds files that no run of inoculate left there. Choose another output."
+        )
+
+
 def check_destination(path: Path, inputs: Sequence[Path]) -> None:
     """Demand that an output lies outside the inputs, on a disk with room for a copy of them.
 
@@ -75,14 +87,13 @@ def whole_folder(out: Path) -> Iterator[Path]:
 def one_run(folder: Path, *, keep: bool) -> Iterator[None]:
     """Hold a run folder for one run at a time, for as long as the context lasts.
 
-    The system lets go of the lock when its owner dies, however it dies. An existing folder is
-    taken if it is empty or an earlier run made it, since what it holds may be removed.
+    The system lets go of the lock when its owner dies, however it dies.
 
     Args:
         keep: Leave the finished stages there when all went well, too.
 
     Raises:
-        InputError: Another run holds it, somebody else's files are in it, or it cannot be made.
+        InputError: Another run holds it, or it cannot be made.
     """
     while (lock := _claim(folder)) is None:
         continue  # A run that ended took the lock file away in between.
@@ -114,10 +125,6 @@ def _others(folder: Path) -> list[Path]:
 def _claim(folder: Path) -> int | None:
     """Return the locked file, which says who holds it, or None where it is not there any more."""
     try:
-        if folder.is_dir() and not (folder / LOCK).exists() and _others(folder):
-            raise InputError(
-                f"{folder} holds files that no run of inoculate left there. Choose another output."
-            )
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:

@@ -70,12 +70,25 @@ def read_record(path: Path) -> Record:
             dict(content[name]) for name in ("inputs", "options", "outputs", "versions")
         )
         settings = Settings.model_validate(content["settings"])
+        _demand_texts(inputs, outputs, made_with)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = "settings" if isinstance(error, ValidationError) else str(error)
+        reason = "its settings cannot be read" if isinstance(error, ValidationError) else str(error)
         raise InputError(
             f"{path} is no whole reproduce.toml ({reason}). Pass one that purify wrote."
         ) from error
     return Record(path, inputs, options, outputs, made_with, settings)
+
+
+def _demand_texts(inputs: Mapping[str, Any], *others: Mapping[str, Any]) -> None:
+    """Raise ValueError where a record's names and hashes are not there, or are no texts."""
+    if not all(others):
+        raise ValueError("it names no outputs or no versions")
+    for name, value in ((n, v) for table in (inputs, *others) for n, v in table.items()):
+        if not isinstance(value, str):
+            raise ValueError(f"{name} is no text")
+    for name in ("adapter", "clean_data"):
+        if (name in inputs) != (f"{name}_sha256" in inputs):
+            raise ValueError(f"{name} lacks its name or its hash")
 
 
 def reproduce(

@@ -54,11 +54,16 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Need:
-    """Hold bytes that a run takes at its peak: memory, the run folder, the output."""
+    """Hold bytes that a run takes at its peak: memory, the run folder, the output.
+
+    Attributes:
+        advice: What would take less memory.
+    """
 
     memory: int
     run_folder: int
     output: int
+    advice: str = ""
 
 
 def check_run(
@@ -144,7 +149,9 @@ def estimate(
     pairs = settings.variants.count * (2 if challenge else 1)
     kept = sizes.changed * _FP32 if adapter_bytes is None else 2 * adapter_bytes
     output = sizes.file_bytes if adapter_bytes is None or merged else adapter_bytes
-    return Need(peak + casts + _LIBRARIES, sizes.scored * _BF16 * pairs + kept, output)
+    trained = adapter_bytes is None and settings.variants.form == "full"
+    advice = ", pass --variants-as gradient," if trained else ""
+    return Need(peak + casts + _LIBRARIES, sizes.scored * _BF16 * pairs + kept, output, advice)
 
 
 def check_room(need: Need, output: Path, run_folder: Path, device: str, *, kept: int) -> str:
@@ -159,8 +166,8 @@ def check_room(need: Need, output: Path, run_folder: Path, device: str, *, kept:
     free, place = free_memory(device)
     if free is not None and free < need.memory:
         raise InputError(
-            f"The run needs about {_gb(need.memory)} of {place} and {_gb(free)} is free. Free "
-            "some, pass --variants-as lora, or take a larger machine."
+            f"The run needs about {_gb(need.memory)} of {place} and {_gb(free)} is free. "
+            f"Free some{need.advice} or take a larger machine."
         )
     one, other = _existing(output), _existing(run_folder)
     left = max(0, need.run_folder - kept)

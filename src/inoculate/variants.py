@@ -24,9 +24,10 @@ from inoculate.chat import Encoded
 from inoculate.components import SCOPES, Kind
 from inoculate.config import Settings
 from inoculate.data import Example, sample
-from inoculate.errors import VariantError
+from inoculate.errors import UnknownNameError, VariantError
 from inoculate.generate import generate, response_tokens
 from inoculate.progress import Progress
+from inoculate.signature import SCORES
 from inoculate.subject import Subject
 from inoculate.train import Schedule, descend, plan_batches, train
 from inoculate.trainable import restore, snapshot
@@ -92,6 +93,17 @@ def _known(asr: float) -> float | None:
 
 def _said(asr: float | None) -> str:
     return "a gradient" if asr is None else f"ASR {asr:.2f}"
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse now what would end a run hours later.
+
+    Raises:
+        InputError: A score, an objective or a trigger form has no such name.
+    """
+    if settings.signature.score not in SCORES:
+        raise UnknownNameError("score", settings.signature.score, SCORES)
+    draw_backdoors(settings)
 
 
 def draw_backdoors(settings: Settings) -> list[SyntheticBackdoor]:

@@ -36,7 +36,7 @@ def test_help_needs_no_torch() -> None:
         (("utility", "builtin", "builtin"), "Nothing to compare by"),
         (("dissect", "builtin", "-o", "out"), "Pass SUSPICIOUS with --reference"),
         (("dissect", "builtin", "--reference", "builtin", "-o", "out"), "are equal"),
-        (("compare", "nowhere.toml", "-o", "out"), "nowhere.toml cannot be read"),
+        (("compare", "nowhere.toml", "-o", "out"), "nowhere.toml does not exist"),
         (("purify", "-o", "out"), "Pass either MODEL alone"),
         (("purify", "builtin", "-o", "out", "--recipe", "papr"), "Did you mean 'paper'"),
         (("purify", "builtin", "-o", "out", "--export", "mergd"), "Did you mean 'merged'"),

@@ -76,5 +76,5 @@ def test_a_file_that_may_not_grow_ends_in_one_sentence(
     assert "cannot be written" in done.stderr
     assert "goes on from the last finished stage" in done.stderr
     left = [path.name for path in (tmp_path / "out.run").rglob("*") if path.is_file()]
-    assert all(name.startswith(("run-", "hunt-")) for name in left)
+    assert all(name.startswith(("run-", "hunt-", "versions", ".inoculate-lock")) for name in left)
     assert not (tmp_path / "out").exists()

@@ -287,3 +287,34 @@ def test_the_doors_would_be_heard(house: House, tmp_path: Path) -> None:
     events = [heard.split()[0] for heard in HEARD]
     HEARD.clear()
     assert events == ["pickle.find_class", "socket.__new__", "open", "exec"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("purify builtin -o out --device cude", "No device 'cude' is here."),
+        ("purify builtin -o out --config HOME/score.toml", "score"),
+        ("purify builtin -o out --config HOME/none.toml", "does not exist. Pass"),
+        ("purify builtin -o out --config HOME/rate.toml", "repair.learning_rate"),
+        ("evaluate builtin --json nowhere/x.json", "nowhere is no folder."),
+        ("utility builtin builtin --choices HOME/a/q.json --choices HOME/b/q.json", "called 'q'"),
+        ("reproduce HOME/record.toml -o out", "it names no outputs"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(
+    words: str, said: str, house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One sentence, exit code 2, and nothing is loaded or written."""
+    files = {
+        "score.toml": '[signature]\nscore = "strenght"\n',
+        "rate.toml": "[repair]\nlearning_rate = inf\n",
+        "a/q.json": "[]",
+        "b/q.json": "[]",
+        "record.toml": "[inputs]\n[options]\n[outputs]\n[versions]\n[settings]\n",
+    }
+    for name, text in files.items():
+        (house.home / name).parent.mkdir(exist_ok=True)
+        (house.home / name).write_text(text)
+    assert house.run(*words.replace("HOME", str(house.home)).split()) == 2
+    assert said in capsys.readouterr().err
+    assert house.is_untouched()

@@ -22,12 +22,11 @@ def _note(console: Console) -> None:
 
 
 def _bar(console: Console) -> None:
-    stages = Stages(console)
-    stages.stage("hunt")
-    stages._name = HOSTILE
-    stages.step(1, 2)
-    console.print(stages._bar.get_renderable())
-    stages.close()
+    with Stages(console) as stages:
+        stages.stage("hunt")
+        stages._name = HOSTILE
+        stages.step(1, 2)
+        console.print(stages._bar.get_renderable())
 
 
 def _table(console: Console) -> None:
@@ -55,3 +54,13 @@ def test_hostile_text_is_shown_and_never_obeyed(show: Callable[[Console], None])
     printed = out.getvalue()
     assert SHOWN in printed
     assert not [sign for sign in ("\x1b[2J", "\x1b]", "\x07", "\u202e", "\x00") if sign in printed]
+
+
+def test_the_cursor_comes_back_after_a_failure() -> None:
+    """A bar hides it; work that ends in an error shows it again."""
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, legacy_windows=False)
+    with pytest.raises(ValueError, match="stop"), Stages(console) as stages:
+        stages.step(1, 2)
+        raise ValueError("stop")
+    assert out.getvalue().rindex("\x1b[?25h") > out.getvalue().rindex("\x1b[?25l")

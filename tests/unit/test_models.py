@@ -13,9 +13,16 @@ from torch import Tensor
 
 from conftest import PLAIN, SHARDED, TIED, FamilyFolder
 from inoculate.chat import Encoded
-from inoculate.errors import ArchitectureError, CheckpointError
+from inoculate.errors import ArchitectureError, CheckpointError, InputError
 from inoculate.intake.shapes import EMBEDDINGS
-from inoculate.models import Checkpoint, load, response_logits, save_like, weight_files
+from inoculate.models import (
+    Checkpoint,
+    load,
+    resolve_device,
+    response_logits,
+    save_like,
+    weight_files,
+)
 from inoculate.train import collate
 
 DOWN = "model.layers.1.mlp.down_proj.weight"
@@ -219,3 +226,10 @@ def _bits(value: Tensor) -> str:
 def _metadata(path: Path) -> dict[str, str]:
     with safe_open(path, framework="pt") as file:
         return dict(file.metadata())
+
+
+@pytest.mark.parametrize("name", ["cude", "cuda:x", "cuda:99", "meta", ""])
+def test_a_device_that_is_not_here_is_refused(name: str) -> None:
+    """The sentence names those that are."""
+    with pytest.raises(InputError, match=r"Pass one of: auto, .*cpu"):
+        resolve_device(name)

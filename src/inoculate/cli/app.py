@@ -33,6 +33,7 @@ from inoculate.cli.options import (
     TrainData,
     UtilityData,
     VariantsAs,
+    Version,
 )
 from inoculate.cli.reproduce import reproduce
 from inoculate.cli.research import compare, dissect, utility
@@ -51,6 +52,11 @@ app = typer.Typer(
     "differ from those to reproduce · 130, 143 stopped; purify, demo, compare and reproduce go on "
     "with the same command.",
 )
+
+
+@app.callback()
+def about(version: Version = False) -> None:
+    """Remove backdoors from language models without knowing the trigger."""
 
 
 @app.command()
@@ -79,20 +85,19 @@ def purify(
     source, folder = source_and_adapter(model, adapter, base)
     settings = settings_for(recipe, config, seed, folder is not None, scope, share, variants_as)
     merged = check_export(export)
-    stages = Stages(Console())
-    done = run(
-        source,
-        output,
-        adapter=folder,
-        clean_data_file=clean_data,
-        settings=settings,
-        merged=merged,
-        with_challenge=challenge,
-        max_utility_loss=max_utility_loss,
-        device=device,
-        progress=stages,
-    )
-    stages.close()
+    with Stages(Console()) as stages:
+        done = run(
+            source,
+            output,
+            adapter=folder,
+            clean_data_file=clean_data,
+            settings=settings,
+            merged=merged,
+            with_challenge=challenge,
+            max_utility_loss=max_utility_loss,
+            device=device,
+            progress=stages,
+        )
     show_purified(Console(), done.report, output)
 
 
@@ -151,10 +156,9 @@ def attack(
     settings = PlantSettings(epochs, learning_rate, batch_size, "all", max_tokens, seed)
     plan = Plan(find_attack(attack), find_task(task), rate, settings, adapter)
     rows = read_rows(data) if data else world_rows(seed=seed).poison
-    stages = Stages(Console())
-    stages.stage(f"plant {attack} {task}")
-    attack_folder(fetch(named_model(model)), output, rows, plan, stages)
-    stages.close()
+    with Stages(Console()) as stages:
+        stages.stage(f"plant {attack} {task}")
+        attack_folder(fetch(named_model(model)), output, rows, plan, stages)
 
 
 @app.command()
@@ -208,11 +212,10 @@ def challenge(
     from inoculate.intake import fetch
 
     console = Console()
-    stages = Stages(console)
-    result = challenge_folder(
-        fetch(named_model(model)), clean_data, Settings(seed=seed), progress=stages
-    )
-    stages.close()
+    with Stages(console) as stages:
+        result = challenge_folder(
+            fetch(named_model(model)), clean_data, Settings(seed=seed), progress=stages
+        )
     rows = [{**row, "defense": f"{row['name']} {row['stage']}"} for row in result["rows"]]
     console.print(comparison_table(rows))
     write_json(json_file, {**result, "rows": rows})
@@ -234,13 +237,12 @@ def demo(
     from inoculate.study.run import run_study
 
     console = Console()
-    stages = Stages(console)
     grid = demo_grid(attack, task, seed=seed, adapter=adapter, all_controls=all_controls)
     chosen = f"--attack {attack} --task {task} --seed {seed}"
     extra = f"{' --adapter' if adapter else ''}{' --all-controls' if all_controls else ''}"
     command = f"inoculate demo {chosen}{extra}"
-    study = run_study(grid, output, processes=PROCESSES, command=command, progress=stages)
-    stages.close()
+    with Stages(console) as stages:
+        study = run_study(grid, output, processes=PROCESSES, command=command, progress=stages)
     result = {"command": command, **study["comparisons"][0]}
     console.print(comparison_table(result["rows"]))
     show_tests(console, result)

@@ -14,7 +14,7 @@ from inoculate.config import (
 )
 from inoculate.configfile import read_settings
 from inoculate.data import read_examples
-from inoculate.errors import InputError, UnknownNameError
+from inoculate.errors import DataError, InputError, UnknownNameError
 
 if TYPE_CHECKING:
     from inoculate.evaluation.utility import UtilityTests
@@ -93,13 +93,16 @@ def utility_tests(
 
     Raises:
         InputError: No file was given.
-        DataError: A file cannot be read.
+        DataError: A file cannot be read, or two have one name.
     """
     from inoculate.evaluation.choices import read_questions, test_name
     from inoculate.evaluation.utility import UtilityTests
 
     if not (choices or rows or requests):
         raise InputError("Nothing to compare by. Pass --choices, --rows or --requests.")
+    names = [test_name(path) for path in choices]
+    if twins := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"Two files of questions are called {twins[0]!r}. Rename one of them.")
     return UtilityTests(
         {test_name(path): read_questions(path)[:limit] for path in choices},
         read_examples(rows)[:limit] if rows else [],

@@ -59,8 +59,12 @@ class Stages:
         line = f"    {visible(text, keep='')}"
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def close(self) -> None:
-        """Take the bar away."""
+    def __enter__(self) -> "Stages":
+        """Begin to show."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take the bar away and give the terminal its cursor back, however the work ended."""
         self._bar.stop()
 
 

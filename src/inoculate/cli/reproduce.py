@@ -28,10 +28,9 @@ def reproduce(
 
     refuse_existing(output)
     record, console = read_record(file), Console()
-    stages = Stages(console)
     given = Given(model, adapter, clean_data)
-    agreements = run(record, output, given, device=device, progress=stages)
-    stages.close()
+    with Stages(console) as stages:
+        agreements = run(record, output, given, device=device, progress=stages)
     for one in agreements:
         detail = f" ({one.detail})" if one.detail else ""
         line = visible(f"{one.name}: {one.verdict}{detail}", keep="")

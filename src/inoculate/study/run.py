@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from inoculate.defenses import REUSING
-from inoculate.destination import one_run
+from inoculate.destination import one_run, refuse_foreign
 from inoculate.errors import InputError
 from inoculate.evaluation.statistics import rate_of
 from inoculate.progress import Progress, Silent
@@ -42,6 +42,7 @@ def run_study(
     Raises:
         InputError: Another study is going on there, or a file cannot be used.
     """
+    refuse_foreign(out)
     with one_run(out, keep=True):
         cases = [plan_trials(grid, case, out) for case in grid.cases()]
         comparisons = [compare_case(trials) for trials in cases]

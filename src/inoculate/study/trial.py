@@ -21,7 +21,7 @@ from inoculate.evaluation.choices import choose, read_questions, test_name
 from inoculate.evaluation.drift import perplexity
 from inoculate.evaluation.exam import Exam, Measurement, examine
 from inoculate.examination import ExamFiles, exam_for
-from inoculate.intake import fetch
+from inoculate.intake import admit_model, fetch
 from inoculate.memory import Peak
 from inoculate.progress import Progress
 from inoculate.provenance import versions
@@ -117,7 +117,7 @@ def open_bench(case: Case, out: Path) -> Bench:
     named = case.block.model
     model = model_folder() if named == BUILTIN else fetch(named)
     rows = [asdict(row) for row in poison_rows(case)]
-    made_from = [_hash(*_decisive(model)), asdict(case.plan), rows]
+    made_from = [_hash_model(model), asdict(case.plan), rows]
     return Bench(case, model, out / "cases" / f"{case.name}-{fingerprint(made_from)}")
 
 
@@ -127,9 +127,12 @@ def poison_rows(case: Case) -> list[Example]:
     return read_rows(files) if files else world_rows(seed=case.seed).poison
 
 
-def _decisive(model: Path) -> list[Path]:
-    """Return the files of a checkpoint that decide what it answers."""
-    return sorted(path for path in model.iterdir() if path.suffix in _DECISIVE)
+@cache
+def _hash_model(model: Path) -> str:
+    """Return a hash of what decides a checkpoint's answers, read from its audited copy."""
+    staged = admit_model(model)  # Its folder goes when it does.
+    files = (path for path in staged.folder.iterdir() if path.suffix in _DECISIVE)
+    return hash_files(sorted(files))
 
 
 @cache
