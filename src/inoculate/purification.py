@@ -18,21 +18,10 @@ from inoculate.importance import measure_importance
 from inoculate.progress import Progress, Silent
 from inoculate.repair import Lesson, prepare_lesson, presses, repair
 from inoculate.share import largest_harmless_share
-from inoculate.signature import (
-    Signature,
-    measure_differences,
-    score_components,
-    select_top,
-)
+from inoculate.signature import Signature, measure_differences, score_components, select_top
 from inoculate.subject import Subject
 from inoculate.trainable import restore
-from inoculate.variants import (
-    Variants,
-    data_key,
-    make_variants,
-    undone,
-    variants_key,
-)
+from inoculate.variants import Variants, data_key, make_variants, undone, variants_key
 from inoculate.workspace import Keep, Workspace
 
 _SIGNATURE_PARTS = ("strength", "alignment", "importance")
