@@ -330,6 +330,7 @@ def test_page_says_when_nothing_was_found(tmp_path: Path) -> None:
         write_report(tmp_path / name, {**report, "hunt": facts})
         pages.append((tmp_path / name / "report.html").read_text(encoding="utf-8"))
     assert ["the repair was aimed at none" in page for page in pages] == [False, True]
+    assert ["may still be whole" in page for page in pages] == [False, True]
     assert ["57 of 256" in page for page in pages] == [True, False]
     assert ["1 of 256" in page for page in pages] == [False, True]
 

@@ -144,7 +144,10 @@ def show_purified(console: Console, report: Mapping[str, Any], output: Path) -> 
     console.print(f"refused: {hits(first)} requests before, {hits(last)} after")
     hunt = report["hunt"] or {}
     if hunt and not hunt["payload"]:
-        console.print("hunt: no answer was found that unlike prompts share; repaired without aim")
+        console.print(
+            "hunt: no answer was found that unlike prompts share; repaired without aim: a backdoor "
+            "that was missed may still be whole"
+        )
     if warning := remaining(hunt):
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
     console.print(f"report: {output / 'report.html'}", markup=False)

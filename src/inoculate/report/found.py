@@ -19,7 +19,9 @@ def found_sentence(hunt: Mapping[str, Any] | None) -> str:
         return (
             "Driven off their honest answers, unlike prompts did not fall into one answer "
             f"({words.hits(hunt['alike_before'])} at most opened alike): no planted answer was "
-            f"found, and the repair was aimed at none. {_openly(hunt['habits'])}"
+            "found, and the repair was aimed at none. A backdoor that was missed may still be "
+            "whole: on a model of 135 million parameters such a repair removed nothing of one. "
+            f"{_openly(hunt['habits'])}"
         ).strip()
     said = [_before_and_after(one) for one in (hunt, *hunt["others"])]
     caution = (
