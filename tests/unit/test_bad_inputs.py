@@ -293,7 +293,7 @@ def test_the_doors_would_be_heard(house: House, tmp_path: Path) -> None:
     ("words", "said"),
     [
         ("purify builtin -o out --device cude", "No device 'cude' is here."),
-        ("purify builtin -o out --config HOME/score.toml", "score"),
+        ("purify builtin -o out --config HOME/score.toml", "strenght"),
         ("purify builtin -o out --config HOME/none.toml", "does not exist. Pass"),
         ("purify builtin -o out --config HOME/rate.toml", "repair.learning_rate"),
         ("evaluate builtin --json nowhere/x.json", "nowhere is no folder."),

@@ -160,6 +160,6 @@ def test_giant_and_odd_data_files_are_not_read(tmp_path: Path) -> None:
     with (tmp_path / "big.jsonl").open("wb") as file:
         file.truncate(1_000_000_000)
     os.mkfifo(tmp_path / "pipe.jsonl")
-    for name in ("big.jsonl", "pipe.jsonl"):
-        with pytest.raises(DataError, match=r"256 MB|is no file"):
+    for name, said in (("big.jsonl", "256 MB"), ("pipe.jsonl", "is no file")):
+        with pytest.raises(DataError, match=said):
             read_examples(tmp_path / name)

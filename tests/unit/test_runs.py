@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from conftest import FamilyFolder
 from inoculate import provenance, workspace
-from inoculate.api import purify
+from inoculate.api import _check_utility, purify
 from inoculate.config import (
     HuntSettings,
     RepairSettings,
@@ -173,6 +173,12 @@ def test_a_verdict_frees_the_folder_for_other_settings(case: Case) -> None:
     case.run(again, settings=updated(SMALL, repair={"epochs": 0}))
     assert "hunt 1" not in again.seen
     assert case.out.is_dir()
+
+
+def test_a_loss_that_is_no_number_fails_the_gate() -> None:
+    """A model that came out broken is not written where a gate was asked for."""
+    with pytest.raises(UtilityError):
+        _check_utility({"response_nll_before": 1.0, "response_nll_after": float("nan")}, 0.05)
 
 
 def test_a_verdict_does_not_free_the_folder_for_other_code(

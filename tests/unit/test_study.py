@@ -1,6 +1,8 @@
 """A study runs each trial once, goes on where it was stopped, and says what was measured."""
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from inoculate.provenance import versions
 from inoculate.study.comparison import compare_case, fidelity, summarize
 from inoculate.study.grid import Grid, read_grid
 from inoculate.study.run import plan_trials, run_study
-from inoculate.study.trial import Outcome, Trial
+from inoculate.study.trial import Outcome, Trial, _hash_model
 from inoculate.workspace import write_json
 
 pytestmark = pytest.mark.usefixtures("brief_hunt")
@@ -300,6 +302,26 @@ def test_clean_rows_that_give_the_exam_away_are_refused(
     _forget_hashes()
     with pytest.raises(InputError, match=said):
         run(grid_of(home, '["none"]'), home)
+
+
+def test_a_folder_of_somebody_else_is_no_study(home: Path) -> None:
+    """Tables and reports are written into no folder that a study did not make."""
+    (home / "out").mkdir()
+    (home / "out" / "report.html").write_text("mine")
+    with pytest.raises(InputError, match="no run of inoculate"):
+        run(grid_of(home, '["none"]'), home)
+    assert (home / "out" / "report.html").read_text() == "mine"
+
+
+def test_a_model_is_audited_before_its_files_are_read(
+    family_folder: FamilyFolder, tmp_path: Path
+) -> None:
+    """A pipe among them, whatever its name, is not opened, which would never end."""
+    copied = shutil.copytree(family_folder("llama"), tmp_path / "copied")
+    before = _hash_model(copied)
+    os.mkfifo(copied / "extra.json")
+    _hash_model.cache_clear()
+    assert _hash_model(copied) == before
 
 
 def test_two_studies_on_one_folder_are_kept_apart(home: Path) -> None:
