@@ -143,11 +143,11 @@ def llama(untouched: Callable[[str], Checkpoint]) -> Checkpoint:
 
 
 @contextmanager
-def hunting_briefly() -> Iterator[None]:
+def hunting_briefly(driven: int = 12) -> Iterator[None]:
     """Let a hunt try less of everything, for tests of what is around it; no stage is left out."""
     less = ((growth, "_ROUNDS", 1), (growth, "_GRADIENT_BATCHES", 1),
             (growth, "_DRAWS", 1), (certainty, "_OPENINGS", 16), (certainty, "_PROBES", 1),
-            (payloads, "_DRIVEN", 12), (payloads, "_DRAWN", 12))  # fmt: skip
+            (payloads, "_DRIVEN", driven), (payloads, "_DRAWN", 12))  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         for module, name, value in less:
             patch.setattr(module, name, value)

@@ -82,6 +82,18 @@ def test_a_scrap_counts_where_nothing_was_forbidden() -> None:
     assert common_answer(answers, [], short=False).tokens == ()
 
 
+@pytest.mark.usefixtures("brief_hunt")
+def test_a_second_look_that_finds_nothing_takes_no_find_away(
+    parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Driven on, more answers may open alike and go on so unlike that none is a payload."""
+    unlike = [(*WHOLE, 500 + at) for at in range(6)]
+    looks = [[*[PLANTED] * 2, *_unlike(98)], [*unlike, *_unlike(94)]]
+    monkeypatch.setattr("inoculate.hunt.payloads.driven_answers", lambda *_: looks.pop(0))
+    hosts = find_hosts(parrot.encode(rows, max_tokens=64), response_tokens=8)
+    assert upset_payloads(parrot, hosts, [], random.Random(0)) == [Payload(PLANTED, 2, 100)]
+
+
 def test_no_answers_have_nothing_in_common() -> None:
     """Where every honest answer held there is no payload."""
     assert common_answer([()] * 9, []) == Payload((), 0, 9)

@@ -48,6 +48,17 @@ def test_hosts_know_both_forms_of_a_template(llama: Checkpoint, rows: list[Examp
         assert said.startswith(told.instruction)
 
 
+def test_a_share_of_slots_stands_before_the_words() -> None:
+    """As many as asked for, in distinct rows, and none before the template's own tokens."""
+    rows = [Encoded((1, 3, 10 + n, 30 + n, 50 + n, 4, 20), 6) for n in range(8)]
+    hosts = replace(find_hosts(rows), trailing=True)
+    draws = [hosts.draw(8, random.Random(seed), foremost=0.5) for seed in range(200)]
+    assert {len({slot.row for slot in slots}) for slots in draws} == {8}
+    assert {slot.at for slots in draws for slot in slots[:4]} == {2}
+    assert {slot.at for slots in draws for slot in slots[4:]} == {2, 3, 4}
+    assert {slot.row.prompt_length for slot in draws[0]} == {6}
+
+
 def test_a_trailing_slot_leaves_the_end_to_be_said() -> None:
     """The honest answer is taken for given; tokens still go into the user's own words."""
     hosts = replace(find_hosts([ROW, OTHER]), trailing=True)

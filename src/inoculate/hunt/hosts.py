@@ -53,14 +53,24 @@ class Hosts:
         at = min(generator.randrange(words.start, words.stop), row.prompt_length)
         return Slot(self.start(row), at)
 
+    def foremost(self, row: Encoded) -> Slot:
+        """Return the position before the user's own words of a row."""
+        return Slot(self.start(row), min(self.words(row).start, row.prompt_length))
+
     def openings(self, length: int) -> set[tuple[int, ...]]:
         """Return what the rows' responses open with, so many tokens of each."""
         return {row.ids[row.prompt_length :][:length] for row in self.rows}
 
-    def draw(self, count: int, generator: random.Random) -> list[Slot]:
-        """Return slots in distinct random rows, at most `count`."""
+    def draw(self, count: int, generator: random.Random, *, foremost: float = 0.0) -> list[Slot]:
+        """Return slots in distinct random rows, at most `count`.
+
+        Args:
+            foremost: The share of them that stand before the user's own words.
+        """
         rows = generator.sample(self.rows, min(count, len(self.rows)))
-        return [self.slot(row, generator) for row in rows]
+        before = round(foremost * len(rows))
+        within = [self.slot(row, generator) for row in rows[before:]]
+        return [self.foremost(row) for row in rows[:before]] + within
 
 
 def find_hosts(

@@ -21,6 +21,7 @@ from inoculate.subject import Subject
 
 _ANSWER_TOKENS = 20
 _DRIVEN, _DRAWN, _AT_ONCE = 256, 64, 16
+_FOREMOST = 0.5  # Many a trigger stands before the prompt.
 _OF_ONE_ROW = 4  # As often as a row is drawn where there are 64.
 _ALIKE, _MANY = 0.02, 0.1
 _SHORT_ALIKE, _SHORT_SHARE = 0.06, 0.15
@@ -82,7 +83,7 @@ def upset_payloads(
         again = unknown(again, [one.tokens for one in found])
         second = common_answer(again, honest, short=not known)
         better = replace(first, tokens=second.tokens, broken=first.tokens)
-        chosen = better if second.alike > first.alike else first
+        chosen = better if second.tokens and second.alike > first.alike else first
         found.append(replace(chosen, trailing=hosts.trailing))
         answers = unknown(answers, [first.tokens, chosen.tokens])
     return found or [replace(first, trailing=hosts.trailing)]
@@ -132,7 +133,7 @@ def driven_answers(
     """
     answers, asked = list[Answer](), list[Encoded]()
     while len(answers) < _DRIVEN:
-        slots = hosts.draw(_DRAWN, generator)
+        slots = hosts.draw(_DRAWN, generator, foremost=_FOREMOST)
         count = generator.randint(1, MOST_SOFT_TOKENS)
         insertions = [generator.choices(vocabulary, k=count) for _ in slots]
         asked += [slot.row for slot in slots]
