@@ -82,7 +82,9 @@ def hub(family_folder: FamilyFolder) -> Iterator[ThreadingHTTPServer]:
 
 
 def _run(home: Path, server: ThreadingHTTPServer, *words: str) -> str:
-    kept = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
+    hidden = ("proxy", "offline")
+    kept = {key: value for key, value in os.environ.items()
+            if not any(word in key.lower() for word in hidden)}  # fmt: skip
     ours = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(home / "hub")}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "inoculate", *words],
