@@ -91,7 +91,42 @@ def test_a_second_look_that_finds_nothing_takes_no_find_away(
     looks = [[*[PLANTED] * 2, *_unlike(98)], [*unlike, *_unlike(94)]]
     monkeypatch.setattr("inoculate.hunt.payloads.driven_answers", lambda *_: looks.pop(0))
     hosts = find_hosts(parrot.encode(rows, max_tokens=64), response_tokens=8)
-    assert upset_payloads(parrot, hosts, [], random.Random(0)) == [Payload(PLANTED, 2, 100)]
+    (found,) = upset_payloads(parrot, hosts, [], random.Random(0))
+    assert found == Payload(PLANTED, 2, 100, broken=PLANTED)
+
+
+def _broken(count: int) -> list[Answer]:
+    """Return answers that break the payload at its fifth token, each in its own way."""
+    return [(1, 2, 3, 4, 9, 500 + at, 6) for at in range(count)]
+
+
+@pytest.mark.usefixtures("brief_hunt")
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (_broken(20), [PLANTED, PLANTED, *_broken(30)], PLANTED),
+        ([PLANTED, PLANTED, *_broken(30)], _broken(40), PLANTED),
+        (_broken(20), [PLANTED, *_broken(30)], BROKEN),
+        (_broken(20), [*[(1, 3, 2, 4, 9, 10)] * 25, PLANTED, PLANTED], (1, 3, 2, 4, 9, 10)),
+        ([PLANTED] * 2 + _broken(20), [(1, 3, 2, 4, 500 + at) for at in range(25)], PLANTED),
+        (_broken(20), [*[WHOLE] * 9, *_broken(30)], BROKEN),
+    ],
+    ids=["second look", "first look", "by one alone", "commoner", "unlike opening", "shorter"],
+)
+def test_the_payload_is_what_many_give_word_for_word(
+    parrot: Subject,
+    rows: list[Example],
+    monkeypatch: pytest.MonkeyPatch,
+    first: list[Answer],
+    second: list[Answer],
+    expected: Answer,
+) -> None:
+    """Where most break it at one token, two of a hundred whole ones tell what it is."""
+    looks = [[*look, *_unlike(100 - len(look))] for look in (first, second)]
+    monkeypatch.setattr("inoculate.hunt.payloads.driven_answers", lambda *_: looks.pop(0))
+    hosts = find_hosts(parrot.encode(rows, max_tokens=64), response_tokens=8)
+    found = upset_payloads(parrot, hosts, [], random.Random(0))
+    assert found[0].tokens == expected
 
 
 def test_no_answers_have_nothing_in_common() -> None:

@@ -38,7 +38,7 @@ class Payload:
         alike: How many answers opened with it once the honest ones had been driven off.
         driven: Of how many.
         trailing: Whether it comes after the honest answer.
-        broken: What they opened with, where a second look found the answer whole.
+        broken: What they opened with, before a second look.
     """
 
     tokens: Answer = ()
@@ -64,7 +64,8 @@ def upset_payloads(
     """Return the answers that unlike prompts fall into once their honest ones are driven off.
 
     Driving off alone breaks some of their words; a second look, driven towards the first token,
-    finds them whole. What is left of the first look's answers is judged again until nothing shows.
+    finds more of them whole. What is left of the first look's answers is judged again until
+    nothing shows.
 
     Args:
         known: Payloads found before. No answer may begin as they do, so that prompts fall into the
@@ -82,10 +83,9 @@ def upset_payloads(
         again = driven_answers(subject, hosts, vocabulary, generator, towards)
         again = unknown(again, [one.tokens for one in found])
         second = common_answer(again, honest, short=not known)
-        better = replace(first, tokens=second.tokens, broken=first.tokens)
-        chosen = better if second.tokens and second.alike > first.alike else first
-        found.append(replace(chosen, trailing=hosts.trailing))
-        answers = unknown(answers, [first.tokens, chosen.tokens])
+        tokens = _worded(first, second, (answers, again))
+        found.append(replace(first, tokens=tokens, broken=first.tokens, trailing=hosts.trailing))
+        answers = unknown(answers, [first.tokens, tokens])
     return found or [replace(first, trailing=hosts.trailing)]
 
 
@@ -212,6 +212,22 @@ def _lengthened(opening: Answer, answers: Sequence[Answer]) -> Answer:
             break
         opening = (*opening, token)
     return opening
+
+
+def _worded(first: Payload, second: Payload, looks: Sequence[Sequence[Answer]]) -> Answer:
+    """Return the commoner find's tokens, or a longer answer that is the commonest word for word.
+
+    Most answers may break a payload at the same token, each goes on in its own way then; so an
+    answer that as many give as make a payload is whole.
+    """
+    chosen = second if second.tokens and second.alike > first.alike else first
+    openings = {one.tokens[:SHORTEST] for one in (first, second) if one.tokens}
+    said = Counter[Answer]()
+    for look in looks:
+        said |= Counter(one for one in look if one[:SHORTEST] in openings)
+    tokens, count = next(iter(said.most_common(1)), ((), 0))
+    whole = count >= _ALIKE * chosen.driven and len(tokens) > len(chosen.tokens)
+    return tokens if whole else chosen.tokens
 
 
 def _agreed(tokens: Answer, answers: Sequence[Answer]) -> bool:

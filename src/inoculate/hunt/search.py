@@ -54,7 +54,7 @@ class Hunt:
         openly: How many of the undisturbed answers hold the payload.
         spoken: Of how many; 0 where there was no hunt.
         habits: What at least half of them hold. It is said openly, and taken for no payload.
-        broken: What answers alike opened with, where a second look found the payload whole.
+        broken: What answers alike opened with, before a second look.
     """
 
     payload: tuple[int, ...] = ()
