@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from inoculate.cli.console import Stages, comparison_table, show_tests
+from inoculate.cli.console import Stages, show_comparison, show_tests
 from inoculate.evaluation.statistics import rate_of
 
 HOSTILE = "\x1b[2J\x1b]0;title\x07[bold red]hi[/bold red][link=https://evil.test]x[/link]\u202e\x00"
@@ -30,7 +30,7 @@ def _bar(console: Console) -> None:
 
 
 def _table(console: Console) -> None:
-    console.print(comparison_table([{"defense": HOSTILE, "asr": rate_of([True]).to_json()}]))
+    show_comparison(console, [{"defense": HOSTILE, "asr": rate_of([True]).to_json()}])
 
 
 def _examples(console: Console) -> None:
@@ -64,3 +64,18 @@ def test_the_cursor_comes_back_after_a_failure() -> None:
         stages.step(1, 2)
         raise ValueError("stop")
     assert out.getvalue().rindex("\x1b[?25h") > out.getvalue().rindex("\x1b[?25l")
+
+
+@pytest.mark.parametrize(("width", "tables"), [(200, 1), (80, 2), (40, 5)])
+def test_a_table_too_wide_goes_on_in_another(width: int, tables: int) -> None:
+    """On a narrow terminal every figure stands whole, and each table names its rows."""
+    names = ("asr", "false_trigger", "triggered_utility", "utility")
+    row = {name: rate_of([True] * 3 + [False] * 7).to_json() for name in names}
+    out = io.StringIO()
+    show_comparison(
+        Console(file=out, width=width), [{"defense": "inoculate", **row, "seconds": 5.0}]
+    )
+    printed = out.getvalue()
+    assert printed.count("inoculate") == tables
+    assert printed.count("30.0% [6.7%, 65.2%]") == len(names)
+    assert max(map(len, printed.splitlines())) <= width

@@ -180,7 +180,7 @@ def evaluate(
     """Measure ASR, false trigger and utility of MODEL, each with n and interval."""
     from inoculate.api import fetch
     from inoculate.cli.arguments import source_and_adapter
-    from inoculate.cli.console import Console, comparison_table, show_extras, write_json
+    from inoculate.cli.console import Console, show_comparison, show_extras, write_json
     from inoculate.data import read_text
     from inoculate.examination import ExamFiles, exam_for, examined
     from inoculate.subject import open_subject
@@ -192,7 +192,7 @@ def evaluate(
     subject = open_subject(fetch(source), adapter=folder)
     row = {"defense": "none", **examined(subject, exam, passage)}
     console = Console()
-    console.print(comparison_table([row]))
+    show_comparison(console, [row])
     show_extras(console, row)
     write_json(json_file, {"rows": [row], "attack": attack, "task": task, "seed": seed})
 
@@ -207,7 +207,7 @@ def challenge(
     """Plant canary backdoors in a copy of MODEL, purify it, and measure both."""
     from inoculate.challenge import challenge_folder
     from inoculate.cli.arguments import named_model
-    from inoculate.cli.console import Console, Stages, comparison_table, write_json
+    from inoculate.cli.console import Console, Stages, show_comparison, write_json
     from inoculate.config import Settings
     from inoculate.intake import fetch
 
@@ -217,7 +217,7 @@ def challenge(
             fetch(named_model(model)), clean_data, Settings(seed=seed), progress=stages
         )
     rows = [{**row, "defense": f"{row['name']} {row['stage']}"} for row in result["rows"]]
-    console.print(comparison_table(rows))
+    show_comparison(console, rows)
     write_json(json_file, {**result, "rows": rows})
 
 
@@ -232,7 +232,7 @@ def demo(
     json_file: Json = None,
 ) -> None:
     """Plant a backdoor in the built-in model, purify it, and compare with controls."""
-    from inoculate.cli.console import Console, Stages, comparison_table, show_tests, write_json
+    from inoculate.cli.console import Console, Stages, show_comparison, show_tests, write_json
     from inoculate.study.demo import PROCESSES, demo_grid
     from inoculate.study.run import run_study
 
@@ -244,7 +244,7 @@ def demo(
     with Stages(console) as stages:
         study = run_study(grid, output, processes=PROCESSES, command=command, progress=stages)
     result = {"command": command, **study["comparisons"][0]}
-    console.print(comparison_table(result["rows"]))
+    show_comparison(console, result["rows"])
     show_tests(console, result)
     console.print(f"report: {output / 'report.html'}", markup=False)
     write_json(json_file, result)

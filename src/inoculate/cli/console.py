@@ -3,9 +3,11 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -15,6 +17,17 @@ from inoculate.report.found import remaining
 from inoculate.report.verdict import test_result
 from inoculate.report.words import hits, is_rate, percent_cell
 from inoculate.show import escape_terminal, visible
+
+
+@dataclass(frozen=True)
+class _Column:
+    heading: str
+    cells: Sequence[str]
+
+    @property
+    def width(self) -> int:
+        """Return its characters, with blanks at both sides and a rule."""
+        return max(map(cell_len, (self.heading, *self.cells))) + 3
 
 
 class Stages:
@@ -68,18 +81,40 @@ class Stages:
         self._bar.stop()
 
 
-def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the table of defenses, each rate in percent with its 95 % interval."""
-    table = Table()
-    table.add_column("defense")
+def _print_table(console: Console, first: _Column, others: Sequence[_Column]) -> None:
+    """Print as many tables as the width asks for, each of which begins with the first column."""
+    for some in _side_by_side(others, console.width - first.width - 1):
+        table = Table()
+        table.add_column(first.heading)
+        for column in some:
+            table.add_column(column.heading, justify="right")
+        for cells in zip(first.cells, *(column.cells for column in some), strict=True):
+            table.add_row(*cells)
+        console.print(table)
+
+
+def _side_by_side(columns: Sequence[_Column], width: int) -> list[list[_Column]]:
+    """Return the columns in groups of at most that width; one alone may be wider."""
+    groups, room = list[list[_Column]](), 0
+    for column in columns:
+        if not groups or column.width > room:
+            groups.append([])
+            room = width
+        groups[-1].append(column)
+        room -= column.width
+    return groups
+
+
+def show_comparison(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the table of defenses, each rate in percent with its 95 % interval."""
     shown = [name for name in RATES if any(is_rate(row.get(name)) for row in rows)]
-    for name in shown:
-        table.add_column(name.replace("_", " "), justify="right")
-    table.add_column("seconds", justify="right")
-    for row in rows:
-        cells = [percent_cell(row.get(name)) for name in shown]
-        table.add_row(escape_terminal(row["defense"]), *cells, _seconds(row.get("seconds")))
-    return table
+    columns = [
+        _Column(name.replace("_", " "), [percent_cell(row.get(name)) for row in rows])
+        for name in shown
+    ]
+    seconds = _Column("seconds", [_seconds(row.get("seconds")) for row in rows])
+    defenses = _Column("defense", [escape_terminal(row["defense"]) for row in rows])
+    _print_table(console, defenses, [*columns, seconds])
 
 
 def _seconds(value: float | None) -> str:
@@ -104,23 +139,25 @@ def _switched_off(row: Mapping[str, Any]) -> str:
     return f"mlp of blocks {row['first']}–{row['first'] + row['size'] - 1}{rest}"
 
 
-def _utility_table(compared: Mapping[str, Any]) -> Table:
-    """Return each multiple-choice test before and after, with chance and the paired difference."""
-    table = Table()
-    for heading in ("test", "chance", "before", "after", "difference", "not worse"):
-        table.add_column(heading, justify="left" if heading == "test" else "right")
-    for row in compared["choices"]:
-        moved = f"{row['difference']:+.1%} [{row['low']:+.1%}, {row['high']:+.1%}]"
-        shown = "shown" if row["non_inferior"] else "not shown"
-        cells = (percent_cell(row["before"]), percent_cell(row["after"]), moved, shown)
-        table.add_row(row["test"], f"{row['chance']:.1%}", *cells)
-    return table
+def _utility_columns(compared: Sequence[Mapping[str, Any]]) -> list[_Column]:
+    """Return chance, before and after, and the paired difference of each multiple-choice test."""
+    moved = [
+        f"{row['difference']:+.1%} [{row['low']:+.1%}, {row['high']:+.1%}]" for row in compared
+    ]
+    return [
+        _Column("chance", [f"{row['chance']:.1%}" for row in compared]),
+        _Column("before", [percent_cell(row["before"]) for row in compared]),
+        _Column("after", [percent_cell(row["after"]) for row in compared]),
+        _Column("difference", moved),
+        _Column("not worse", ["shown" if row["non_inferior"] else "not shown" for row in compared]),
+    ]
 
 
 def show_utility(console: Console, compared: Mapping[str, Any]) -> None:
     """Print what was measured: the tests and their margin, loss, divergence, refusals kept."""
     if compared["choices"]:
-        console.print(_utility_table(compared))
+        tests = _Column("test", [row["test"] for row in compared["choices"]])
+        _print_table(console, tests, _utility_columns(compared["choices"]))
         console.print(f"not worse: by less than {compared['margin']:.1%} of the questions")
     if loss := compared["loss"]:
         console.print(
