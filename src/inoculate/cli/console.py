@@ -156,7 +156,7 @@ def _utility_columns(compared: Sequence[Mapping[str, Any]]) -> list[_Column]:
 def show_utility(console: Console, compared: Mapping[str, Any]) -> None:
     """Print what was measured: the tests and their margin, loss, divergence, refusals kept."""
     if compared["choices"]:
-        tests = _Column("test", [row["test"] for row in compared["choices"]])
+        tests = _Column("test", [escape_terminal(row["test"]) for row in compared["choices"]])
         _print_table(console, tests, _utility_columns(compared["choices"]))
         console.print(f"not worse: by less than {compared['margin']:.1%} of the questions")
     if loss := compared["loss"]:
