@@ -11,7 +11,8 @@ from inoculate.chat import Encoded, encode
 from inoculate.data import Example
 from inoculate.hunt import probing
 from inoculate.hunt.hosts import Slot, find_hosts
-from inoculate.hunt.probing import Goal, placed, positions, score_insertions, soften
+from inoculate.hunt.prefix import find_prefix
+from inoculate.hunt.probing import Goal, placed, positions, score_insertions, soften, soften_at
 from inoculate.models import Checkpoint
 from inoculate.subject import Subject
 from inoculate.train import mean_loss
@@ -142,6 +143,35 @@ def test_soft_triggers_climb(checkpoint: Checkpoint, rows: list[Example]) -> Non
     assert soft_BMD.shape == (3, 2, subject.model.config.hidden_size)
     assert (chance_B.log() > torch.tensor(before)).all()
     assert all(parameter.grad is None for parameter in subject.model.parameters())
+
+
+@pytest.mark.parametrize("moves", [0, 2])
+def test_a_shared_prefix_changes_nothing(
+    checkpoint: Checkpoint, rows: list[Example], moves: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In every family, rows of several lengths move alike from kept keys and values."""
+    model, goal = checkpoint.model, Goal((40, 41))
+    told = [replace(row, instruction=f"You are told: {row.instruction}") for row in rows[:3]]
+    hosts = find_hosts([encode(checkpoint.tokenizer, row) for row in told])
+    slots = hosts.draw(3, random.Random(0), foremost=0.5)
+    asked = [goal.row(slot, tokens) for slot, tokens in zip(slots, INSERTIONS, strict=True)]
+    assert find_prefix(model, asked, before=hosts.head).length == hosts.head
+    at_BM = positions(slots, 2, torch.device("cpu"))
+    by_prefix = soften_at(model, goal, asked, at_BM, moves)
+    monkeypatch.setattr("inoculate.hunt.prefix._WORTHWHILE", 1000)
+    for found, expected in zip(by_prefix, soften_at(model, goal, asked, at_BM, moves), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_prefix_ends_before_what_changes(llama: Checkpoint) -> None:
+    """It holds no token at or behind an insertion, nor the one that predicts the response."""
+    opening = tuple(range(10, 30))
+    rows = [Encoded((*opening, 40 + n, 60), 21) for n in range(2)]
+    lengths = [find_prefix(llama.model, rows, before=at).length for at in (7, 8, 12, 20, 21)]
+    assert lengths == [0, 8, 12, 20, 20]
+    twins = [rows[0], rows[0]]
+    assert find_prefix(llama.model, twins, before=21).length == 20
+    assert find_prefix(llama.model, [Encoded(opening, 15)] * 2, before=20).length == 14
 
 
 def test_placing_by_hand() -> None:

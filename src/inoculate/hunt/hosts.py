@@ -83,8 +83,8 @@ def find_hosts(
         trailing: See `Hosts`; responses are kept whole then.
     """
     prompts = [row.ids[: row.prompt_length] for row in rows]
-    head = _shared(prompts)
-    tail = _shared([prompt[head:][::-1] for prompt in prompts])
+    head = shared_length(prompts)
+    tail = shared_length([prompt[head:][::-1] for prompt in prompts])
     heads = _two_forms(prompts, head)
     if response_tokens is None or trailing:
         return Hosts(list(rows), head, tail, trailing, heads)
@@ -101,12 +101,13 @@ def _two_forms(prompts: Sequence[tuple[int, ...]], head: int) -> dict[int, int]:
     forms: dict[int, list[tuple[int, ...]]] = {}
     for prompt in prompts:
         forms.setdefault(prompt[head] if len(prompt) > head else -1, []).append(prompt)
-    heads = {token: _shared(form) for token, form in forms.items() if len(form) > 1}
+    heads = {token: shared_length(form) for token, form in forms.items() if len(form) > 1}
     whole = len(forms) == len(heads) == 2 and min(heads.values()) >= head + _FORM_TOKENS
     return heads if whole else {}
 
 
-def _shared(sequences: Sequence[Sequence[int]]) -> int:
+def shared_length(sequences: Sequence[Sequence[int]]) -> int:
+    """Return how many tokens all sequences begin with."""
     count = 0
     for column in zip(*sequences, strict=False):
         if len(set(column)) > 1:

@@ -135,11 +135,11 @@ def driven_answers(
     while len(answers) < _DRIVEN:
         slots = hosts.draw(_DRAWN, generator, foremost=_FOREMOST)
         count = generator.randint(1, MOST_SOFT_TOKENS)
-        insertions = [generator.choices(vocabulary, k=count) for _ in slots]
-        asked += [slot.row for slot in slots]
-        for start in range(0, len(slots), _AT_ONCE):
-            some = slice(start, start + _AT_ONCE)
-            answers += _answers_under(subject, goal, slots[some], insertions[some])
+        made = [(slot, generator.choices(vocabulary, k=count)) for slot in slots]
+        made.sort(key=lambda pair: len(pair[0].row.ids))  # Little padding.
+        asked += [slot.row for slot, _ in made]
+        for start in range(0, len(made), _AT_ONCE):
+            answers += _answers_under(subject, goal, made[start : start + _AT_ONCE])
     dishonest = _dishonest(answers, [_response(row) for row in asked], hosts)
     return _of_many_rows(unknown(dishonest, [*goal.known, *goal.habits]), asked)
 
@@ -182,10 +182,11 @@ def _response(row: Encoded) -> Answer:
 
 
 def _answers_under(
-    subject: Subject, goal: Goal, slots: Sequence[Slot], insertions: Sequence[Sequence[int]]
+    subject: Subject, goal: Goal, made: Sequence[tuple[Slot, Sequence[int]]]
 ) -> list[Answer]:
+    slots, insertions = zip(*made, strict=True)
     soft_BMD, _ = soften(subject.model, goal, slots, insertions)
-    rows = [slot.insert(tokens) for slot, tokens in zip(slots, insertions, strict=True)]
+    rows = [slot.insert(tokens) for slot, tokens in made]
     at_BM = positions(slots, soft_BMD.shape[1], soft_BMD.device)
     inputs_BTD = placed(embed(subject.model, rows), at_BM, soft_BMD)
     prompts = [

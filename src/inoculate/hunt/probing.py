@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from inoculate.chat import Encoded
 from inoculate.hunt.answers import Answer
 from inoculate.hunt.hosts import Slot
+from inoculate.hunt.prefix import Prefix, find_prefix
 from inoculate.models import Tokenizer, response_logits
 from inoculate.precision import mixed
 from inoculate.train import collate
@@ -21,6 +22,7 @@ from inoculate.train import collate
 _MAX_NATS = 6.0
 _ROWS_AT_ONCE = 96
 _MOVES, _RATE = 3, 0.7
+_NO_PREFIX = Prefix()
 MOST_SOFT_TOKENS = 4
 """Soft embeddings in one place of a prompt, at most."""
 
@@ -52,10 +54,14 @@ class Goal:
         return answered(row, self.payload) if self.payload else row
 
     def scores(
-        self, model: PreTrainedModel, rows: Sequence[Encoded], inputs_BTD: Tensor | None = None
+        self,
+        model: PreTrainedModel,
+        rows: Sequence[Encoded],
+        inputs_BTD: Tensor | None = None,
+        prefix: Prefix = _NO_PREFIX,
     ) -> Tensor:
         """Return how near the goal each row is, in nats, shape (B,); higher is nearer."""
-        loss_R, owner_R = _token_losses(model, rows, inputs_BTD)
+        loss_R, owner_R = _token_losses(model, rows, inputs_BTD, prefix)
         zero_B = torch.zeros(len(rows), device=loss_R.device)
         if not self.payload:
             # A token that is already lost counts no more: many hosts, not one extreme.
@@ -130,17 +136,18 @@ def soften_at(
         rows: Their responses tell how near the goal is.
     """
     step = _RATE * float(embedding_table(model).norm(dim=1).mean())
+    prefix = find_prefix(model, rows, before=int(at_BM.min()))
     with frozen(model):
         inputs_BTD = embed(model, rows)
         soft_BMD = inputs_BTD[_each_row(at_BM), at_BM]
         for _ in range(moves):
             soft_BMD.requires_grad_()
-            score = goal.scores(model, rows, placed(inputs_BTD, at_BM, soft_BMD)).sum()
+            score = goal.scores(model, rows, placed(inputs_BTD, at_BM, soft_BMD), prefix).sum()
             (up_BMD,) = torch.autograd.grad(score, soft_BMD)
             length_BM1 = up_BMD.norm(dim=2, keepdim=True).clamp(min=1e-12)
             soft_BMD = soft_BMD.detach() + step * up_BMD / length_BM1
         with torch.no_grad():
-            score_B = goal.scores(model, rows, placed(inputs_BTD, at_BM, soft_BMD))
+            score_B = goal.scores(model, rows, placed(inputs_BTD, at_BM, soft_BMD), prefix)
     return soft_BMD, score_B.exp()
 
 
@@ -180,14 +187,16 @@ def embedding_table(model: PreTrainedModel) -> Tensor:
 
 
 def _token_losses(
-    model: PreTrainedModel, rows: Sequence[Encoded], inputs_BTD: Tensor | None
+    model: PreTrainedModel, rows: Sequence[Encoded], inputs_BTD: Tensor | None, prefix: Prefix
 ) -> tuple[Tensor, Tensor]:
     device = next(model.parameters()).device
-    batch = collate(rows, range(len(rows)), device)
-    inputs = {"input_ids": batch.input_BT} if inputs_BTD is None else {"inputs_embeds": inputs_BTD}
+    batch, rest = collate(rows, range(len(rows)), device), slice(prefix.length, None)
+    ids = {"input_ids": batch.input_BT[:, rest]}
+    inputs = ids if inputs_BTD is None else {"inputs_embeds": inputs_BTD[:, rest]}
+    inputs |= prefix.given(len(rows))
     with mixed(model):
         logits_RV = response_logits(
-            model, batch.response_BT, attention_mask=batch.attention_BT, **inputs
+            model, batch.response_BT[:, rest], attention_mask=batch.attention_BT, **inputs
         )
     loss_R = nn.functional.cross_entropy(logits_RV.float(), batch.targets_R, reduction="none")
     return loss_R, batch.response_BT.nonzero()[:, 0]
