@@ -27,6 +27,7 @@ class Prefix:
     Attributes:
         length: How many tokens.
         name: What the decoder calls its cache.
+        cache: Of one row.
     """
 
     length: int = 0
