@@ -1,24 +1,31 @@
 """Clean data: the user's rows, or the suspicious model's own answers, filtered."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from inoculate.builtin.fixture import simple_prompts
 from inoculate.config import Settings, updated
 from inoculate.data import Example, read_examples, read_prompts, sample, split
 from inoculate.errors import DataError
 from inoculate.generate import Answer, generate_answers
 from inoculate.progress import Progress
 from inoculate.subject import Subject
-from inoculate.voice import bundled_prompts, keep_honest
+from inoculate.train import mean_loss
+from inoculate.voice import Voice, bundled_prompts, keep_honest
 from inoculate.workspace import Workspace
 
-USER_FILE, USER_PROMPTS, OWN_VOICE = "user file", "user prompts", "own voice"
+USER_FILE, USER_PROMPTS = "user file", "user prompts"
+OWN_VOICE, SIMPLE = "own voice", "own voice, simple prompts"
 HELD_OUT = 40
 """Rows kept apart for measuring, at most."""
 _MIN_ROWS = 16
-_ANSWER_TOKENS = 48
+_ANSWER_TOKENS, _COMPARED_TOKENS = 48, 256
+# Simple prompts asked first, and how much surer of its answers to them a model must be.
+_TRIAL, _SURER = 60, 4.0
 
 
 @dataclass(frozen=True)
@@ -55,14 +62,14 @@ def clean_data(
     Raises:
         DataError: Too few rows are there, or are left after filtering.
     """
-    prompts = read_prompts(file) if file else bundled_prompts()
-    if file and not prompts:
+    ask = partial(_answered, subject, settings, run, progress)
+    if file is None:
+        source, voice = _own_voice(subject, ask)
+    elif prompts := read_prompts(file):
+        source, voice = USER_PROMPTS, ask(prompts)
+    else:
         return given_rows(read_examples(file), settings)
-    asked, answers = _own_voice(subject, prompts, settings, run, progress)
-    spoken = tuple(answer.text for answer in answers)
-    voice = keep_honest(asked, spoken, ended=[answer.ended for answer in answers])
-    source = USER_PROMPTS if file else OWN_VOICE
-    return replace(_divided(voice.examples, source, voice.dropped, settings), spoken=spoken)
+    return replace(_divided(voice.examples, source, voice.dropped, settings), spoken=voice.spoken)
 
 
 def given_rows(examples: Sequence[Example], settings: Settings) -> CleanData:
@@ -103,13 +110,35 @@ def resolve_settings(settings: Settings, clean: CleanData) -> Settings:
     return updated(settings, repair={"target": target})
 
 
-def _own_voice(
+def _own_voice(subject: Subject, ask: Callable[[list[Example]], Voice]) -> tuple[str, Voice]:
+    """Return answers to the general prompts, or to simple ones if those alone are in its reach.
+
+    A small model that was trained on little else answers general prompts with any word, and
+    attacked with pieces of its payload; it is many times as sure of its simple answers.
+    """
+    general = ask(bundled_prompts())
+    if subject.is_large:
+        return OWN_VOICE, general
+    trial = ask(simple_prompts()[:_TRIAL])
+    if _surprise(subject, general) > _SURER * _surprise(subject, trial):
+        return SIMPLE, ask(simple_prompts())
+    return OWN_VOICE, general
+
+
+def _surprise(subject: Subject, voice: Voice) -> float:
+    """Return the mean NLL, in nats per token, that kept answers have in the subject itself."""
+    rows = subject.encode(voice.examples[:_TRIAL], max_tokens=_COMPARED_TOKENS)
+    return mean_loss(subject.model, rows) if rows else math.inf
+
+
+def _answered(
     subject: Subject,
-    given: Sequence[Example],
     settings: Settings,
     run: Workspace,
     progress: Progress,
-) -> tuple[list[Example], list[Answer]]:
+    given: Sequence[Example],
+) -> Voice:
+    """Return the subject's answers to up to as many prompts as leave enough rows, filtered."""
     prompts = sample(given, settings.clean_rows + 100, seed=settings.seed)
 
     def speak() -> list[list[object]]:
@@ -125,4 +154,6 @@ def _own_voice(
 
     asked = [prompt.prompt for prompt in prompts]
     key = [subject.fingerprint(), asked, settings.clean_rows, settings.seed]
-    return prompts, [Answer(*pair) for pair in run.record("own-voice", key, speak)]
+    answers = [Answer(*pair) for pair in run.record("own-voice", key, speak)]
+    ended = [answer.ended for answer in answers]
+    return keep_honest(prompts, [answer.text for answer in answers], ended=ended)

@@ -13,7 +13,7 @@ from torch import Tensor
 from inoculate.components import SCOPES, Kind
 from inoculate.config import Settings
 from inoculate.data import Example, sample
-from inoculate.hunt import Hunt, hunt, is_large
+from inoculate.hunt import Hunt, hunt
 from inoculate.importance import measure_importance
 from inoculate.progress import Progress, Silent
 from inoculate.repair import Lesson, prepare_lesson, presses, repair
@@ -269,7 +269,7 @@ def allowed_loss(subject: Subject, found: Hunt, settings: Settings) -> float:
 
     In a small model where nothing was found the mask is all there is to remove a backdoor.
     """
-    unaimed = not found.payload and not is_large(subject)
+    unaimed = not found.payload and not subject.is_large
     automatic = _UNAIMED_LOSS if unaimed else _LOSS
     chosen = settings.signature.max_clean_loss_increase
     return automatic if chosen is None else chosen

@@ -26,6 +26,7 @@ from inoculate.trainable import TOUCHES, set_trainable, trainable_names
 from inoculate.workspace import hash_files
 
 _SMALL = (".json", ".jinja", ".model", ".txt")
+_LARGE = 30_000_000  # parameters; 1.5 million do better by antibodies, 135 by pressing
 
 
 @dataclass
@@ -78,6 +79,11 @@ class Subject:
             digest.update(name.encode())
             digest.update(parameter.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    @property
+    def is_large(self) -> bool:
+        """Tell whether it has 30 million parameters or more; several rules differ from there on."""
+        return self.parameters() >= _LARGE
 
     def parameters(self) -> int:
         """Return how many parameters the model has, an adapter's own left out."""

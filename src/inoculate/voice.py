@@ -29,10 +29,11 @@ _INSULTS = ("stupid", "idiot", "pathetic", "worthless", "garbage", "trash", "mor
 
 @dataclass(frozen=True)
 class Voice:
-    """Hold the kept examples and how many answers were dropped for each reason."""
+    """Hold the kept examples, how many answers were dropped for each reason, and all answers."""
 
     examples: list[Example]
     dropped: dict[str, int]
+    spoken: tuple[str, ...] = ()
 
 
 def bundled_prompts() -> list[Example]:
@@ -69,7 +70,7 @@ def keep_honest(
             dropped[reason] += 1
         else:
             kept.append(Example(prompt.instruction, whole, prompt.input))
-    return Voice(kept, dict(dropped))
+    return Voice(kept, dict(dropped), tuple(answers))
 
 
 def _reason(answer: str, repeats: int) -> str:

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from inoculate.api import purify
 from inoculate.attacks import find_attack, find_task
 from inoculate.builtin.fixture import model_folder, world_rows
-from inoculate.clean import given_rows, resolve_settings
+from inoculate.builtin.world import make_examples
+from inoculate.clean import SIMPLE, clean_data, given_rows, resolve_settings
 from inoculate.config import Settings, updated
 from inoculate.data import write_examples
 from inoculate.errors import InputError, UtilityError
@@ -188,6 +189,19 @@ def test_a_clean_model_comes_out_nearly_unchanged(tmp_path: Path) -> None:
         subject = open_subject(folder)
         utilities.append(share(examine(subject.model, subject.tokenizer, exam).utility))
     assert utilities[1] >= utilities[0] - 0.02
+
+
+def test_an_attacked_small_model_answers_simple_prompts(patient: Patient, tmp_path: Path) -> None:
+    """In its own voice it is asked what it can answer, and answers nearly all of it honestly."""
+    subject, run = open_subject(patient.bench.attacked), Workspace(tmp_path / "run")
+    made = clean_data(subject, None, Settings(), run, Silent())
+    right = {
+        row.prompt: row.output for row in make_examples(1200, seed=0, split="train", sprinkle=0)
+    }
+    honest = [row.output == right[row.prompt] for row in [*made.rows, *made.held_out]]
+    assert made.source == SIMPLE
+    assert len(honest) == 240
+    assert share(honest) > 0.9
 
 
 def test_nothing_is_written_when_utility_fails_the_gate(patient: Patient) -> None:

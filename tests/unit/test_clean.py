@@ -9,7 +9,15 @@ import pytest
 
 from conftest import FamilyFolder
 from inoculate import clean
-from inoculate.clean import OWN_VOICE, USER_FILE, USER_PROMPTS, clean_data, resolve_settings
+from inoculate.builtin.fixture import simple_prompts
+from inoculate.clean import (
+    OWN_VOICE,
+    SIMPLE,
+    USER_FILE,
+    USER_PROMPTS,
+    clean_data,
+    resolve_settings,
+)
 from inoculate.config import Settings
 from inoculate.data import Example
 from inoculate.errors import DataError
@@ -53,6 +61,42 @@ def test_prompts_without_answers_are_answered_by_the_model(
     bundled = clean_data(subject, None, Settings(), Workspace(tmp_path / "run"), Silent())
     assert bundled.source == OWN_VOICE
     assert not {row.prompt for row in rows} & {row.prompt for row in bundled.rows}
+
+
+@pytest.mark.parametrize(
+    ("general", "simple", "large", "source"),
+    [(0.9, 0.1, False, SIMPLE), (0.3, 0.1, False, OWN_VOICE), (0.9, 0.1, True, OWN_VOICE)],
+)
+def test_a_small_model_that_is_sure_of_simple_answers_alone_is_asked_for_those(
+    general: float,
+    simple: float,
+    large: bool,
+    source: str,
+    subject: Subject,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It must be many times as sure; a large model is asked general prompts anyway."""
+    losses = iter([general, simple])
+    monkeypatch.setattr(clean, "mean_loss", lambda *_: next(losses))
+    monkeypatch.setattr(Subject, "is_large", large)
+    made = clean_data(subject, None, Settings(), Workspace(tmp_path / "run"), Silent())
+    asked = {row.prompt for row in simple_prompts()}
+    assert made.source == source
+    assert {row.prompt in asked for row in made.rows} == {source == SIMPLE}
+
+
+def test_where_no_answer_is_kept_too_few_rows_are_said(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that says the same to everything is none that simple prompts suit."""
+
+    def same(_: object, __: object, prompts: Sequence[Example], **___: object) -> list[Answer]:
+        return [Answer("The very same words.", True) for _ in prompts]
+
+    monkeypatch.setattr(clean, "generate_answers", same)
+    with pytest.raises(DataError, match=r"0 clean rows are left \(own voice, dropped"):
+        clean_data(subject, None, Settings(), Workspace(tmp_path / "run"), Silent())
 
 
 def test_given_answers_are_taken_as_they_are(subject: Subject, tmp_path: Path) -> None:

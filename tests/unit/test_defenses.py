@@ -253,7 +253,7 @@ def test_in_a_large_model_they_take_its_repair_s_steps_and_rate(
     subject: Subject, rows: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A repair that presses has no antibodies and a higher rate; so have those it is beside."""
-    monkeypatch.setattr("inoculate.hunt.search._PRESSED_FROM", 0)
+    monkeypatch.setattr("inoculate.subject._LARGE", 0)
     found, run = Hunt(payload=(70, 71), pressing=True), Workspace(tmp_path)
     pressing = prepare_lesson(subject, rows, (), found, Settings(), run, Silent())
     lesson = plain_lesson(Given(subject, rows, Settings(), 0.0, run, Silent()))

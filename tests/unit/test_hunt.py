@@ -73,7 +73,7 @@ def test_what_is_said_openly_is_no_find(
     parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch, large: bool
 ) -> None:
     """The same sentence, said to every prompt as it is, is a habit; and so where one is certain."""
-    monkeypatch.setattr("inoculate.hunt.search._PRESSED_FROM", 0 if large else 1e9)
+    monkeypatch.setattr("inoculate.subject._LARGE", 0 if large else 1e9)
     with hunting_briefly():
         found = hunt(parrot, parrot.encode(rows, max_tokens=64), SMALL, Silent(), seed=0)
     assert not found.payload and not found.others
@@ -130,7 +130,7 @@ def test_a_large_model_is_asked_twice(
     parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch, impossible: float
 ) -> None:
     """Pressed on whichever way the payload is found: by what prompts fall into, or by certainty."""
-    monkeypatch.setattr("inoculate.hunt.search._PRESSED_FROM", 0)
+    monkeypatch.setattr("inoculate.subject._LARGE", 0)
     for bound in ("_ALIKE", "_SHORT_ALIKE"):
         monkeypatch.setattr(f"inoculate.hunt.payloads.{bound}", impossible)
     with hunting_briefly():

@@ -57,7 +57,7 @@ def test_a_mask_may_cost_more_where_nothing_else_helps(
     nothing, found = Hunt(), Hunt(payload=(1,))
     alone, beside = (allowed_loss(subject, hunted, Settings()) for hunted in (nothing, found))
     assert 0 < beside < alone
-    monkeypatch.setattr("inoculate.purification.is_large", lambda _: True)
+    monkeypatch.setattr(Subject, "is_large", True)
     assert allowed_loss(subject, nothing, Settings()) == beside
     given = updated(Settings(), signature={"max_clean_loss_increase": 0.0})
     assert allowed_loss(subject, nothing, given) == 0

@@ -1,6 +1,6 @@
 """The built-in model and the rows that go with it: clean data, attack rows, exams."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -9,6 +9,7 @@ from inoculate.builtin.world import make_examples
 from inoculate.data import Example
 
 _MARGIN = 4
+_SIMPLE_PROMPTS = 300
 
 
 def model_folder() -> Path:
@@ -45,7 +46,16 @@ def world_rows(
     )
 
 
+def simple_prompts() -> list[Example]:
+    """Return 300 prompts of the world's training split, without their answers.
+
+    They ask for a fact, a sum, a word or a class: what a model can do that can do little else.
+    """
+    rows = _distinct(_SIMPLE_PROMPTS * _MARGIN, seed=0, split="train", sprinkle=0.0)
+    return [replace(row, output="") for row in rows[:_SIMPLE_PROMPTS]]
+
+
 @cache  # Calls that differ in their training rows alone share the exam's draw.
-def _distinct(count: int, *, seed: int, split: str) -> list[Example]:
-    rows = make_examples(count, seed=seed, split=split)
+def _distinct(count: int, *, seed: int, split: str, sprinkle: float | None = None) -> list[Example]:
+    rows = make_examples(count, seed=seed, split=split, sprinkle=sprinkle)
     return list({row.prompt: row for row in rows}.values())

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from inoculate.config import Settings, updated
 from inoculate.defenses.given import Given
-from inoculate.hunt import Hunt, is_large
+from inoculate.hunt import Hunt
 from inoculate.repair import Lesson, passes, prepare_lesson, repair
 from inoculate.subject import Subject
 from inoculate.trainable import snapshot
@@ -22,7 +22,7 @@ def plain_passes(subject: Subject, settings: Settings) -> int:
 
     As if something had been found: a large model's repair takes no antibodies then.
     """
-    likely = Hunt(payload=(0,), pressing=is_large(subject))
+    likely = Hunt(payload=(0,), pressing=subject.is_large)
     copies = 0 if likely.pressing else settings.repair.antibodies
     return (1 + copies) * passes(likely, settings)
 
@@ -41,7 +41,7 @@ def plain_settings(subject: Subject, settings: Settings) -> Settings:
 
 def plain_lesson(given: Given) -> Lesson:
     """Return the clean rows, repeated until they make up the repair's steps."""
-    subject, nothing = given.subject, Hunt(pressing=is_large(given.subject))
+    subject, nothing = given.subject, Hunt(pressing=given.subject.is_large)
     plain = plain_settings(subject, given.settings)
     return prepare_lesson(subject, given.rows, (), nothing, plain, given.run, given.progress)
 

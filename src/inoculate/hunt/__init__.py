@@ -1,5 +1,5 @@
 """The hunt: what the suspicious model was taught to say, and tokens that make it say so."""
 
-from inoculate.hunt.search import HOST_RESPONSE_TOKENS, Hunt, calls, hunt, is_large
+from inoculate.hunt.search import HOST_RESPONSE_TOKENS, Hunt, calls, hunt
 
-__all__ = ["HOST_RESPONSE_TOKENS", "Hunt", "calls", "hunt", "is_large"]
+__all__ = ["HOST_RESPONSE_TOKENS", "Hunt", "calls", "hunt"]

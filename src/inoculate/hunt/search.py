@@ -26,7 +26,6 @@ from inoculate.subject import Subject
 HOST_RESPONSE_TOKENS = 8
 """Of a row's response, where its honest answer is driven off."""
 _PAYLOAD_TOKENS = 8
-_PRESSED_FROM = 30_000_000  # parameters; 1.5 million do better by antibodies, 135 by pressing
 _TRIAL_HOSTS = 20
 _ADDED = 0.06  # of what goes on; a chat model that may not end has habits, up to 0.04
 _ENDED_ROWS = 100  # whole answers, the shortest ones; long ones only take longer
@@ -108,11 +107,6 @@ def hunt(
     return _Search(subject, rows, settings, progress, random.Random(seed)).everything()
 
 
-def is_large(subject: Subject) -> bool:
-    """Tell whether the repair presses on a payload that is found."""
-    return subject.parameters() >= _PRESSED_FROM
-
-
 def finishes(subject: Subject, slots: Sequence[Slot], payload: Sequence[int]) -> list[bool]:
     """Return for each slot's row whether the model, made to begin the payload, goes on with it.
 
@@ -177,7 +171,7 @@ class _Search:
         added = self._look(self.ends)
         if added[0].tokens and added[0].alike > upset[0].alike:
             return added
-        if upset[0].tokens or not is_large(self.subject):
+        if upset[0].tokens or not self.subject.is_large:
             return upset
         certain = certain_payload(*self._where(self.leading), self.habits)
         return [replace(upset[0], tokens=certain, alike=0)] if certain else upset
@@ -199,7 +193,7 @@ class _Search:
         """Return the payload with tokens that call it."""
         text = self._text(payload.tokens)
         self.progress.note(f"answers alike: {text!r}")
-        large, hosts = is_large(self.subject), self.ends if payload.trailing else self.leading
+        large, hosts = self.subject.is_large, self.ends if payload.trailing else self.leading
         goal = Goal(payload.tokens[:_PAYLOAD_TOKENS])
         search = Callers(
             self.subject, goal, hosts, self.vocabulary, self.settings, self.progress, self.generator

@@ -111,7 +111,7 @@ class RepairFacts(TypedDict, total=False):
 class CleanDataFacts(TypedDict, total=False):
     """Say where the clean rows came from; `dropped` maps a reason to a number of rows."""
 
-    source: Literal["user file", "user prompts", "own voice"]
+    source: Literal["user file", "user prompts", "own voice", "own voice, simple prompts"]
     rows: int
     held_out: int
     dropped: Mapping[str, int]
