@@ -1,6 +1,8 @@
-"""How much memory a piece of work takes at its peak."""
+"""How much memory a piece of work takes at its peak, and giving back what it freed."""
 
+import ctypes
 import re
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +12,8 @@ import torch
 
 _SECONDS = 0.02
 _STATUS = Path("/proc/self/status")
+_WORTH_TRIMMING = 1_000_000_000  # bytes
+_C_LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class Peak:
@@ -44,9 +48,23 @@ class Peak:
             self.bytes = max(self.bytes, _now())
 
 
+def give_back() -> None:
+    """Return freed memory to the system, where the C library is one that keeps it.
+
+    Steps of training free tensors of ever other sizes, and glibc keeps what lies between those
+    that live on: a process would grow with each step (docs/log.md, "What a repair keeps"). It
+    takes some milliseconds, so that a small process is let be.
+    """
+    trim = getattr(_C_LIBRARY, "malloc_trim", None)
+    if trim and _anonymous() > _WORTH_TRIMMING:
+        trim(0)
+
+
 def _now() -> int:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _anonymous()
+
+
+def _anonymous() -> int:
     with suppress(OSError):
         found = re.search(r"RssAnon:\s+(\d+) kB", _STATUS.read_text("ascii"))
         return int(found[1]) * 1024 if found else 0

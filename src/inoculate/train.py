@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from inoculate.chat import Encoded
 from inoculate.errors import DivergenceError, InputError
+from inoculate.memory import give_back
 from inoculate.models import response_logits
 from inoculate.precision import mixed
 
@@ -207,7 +208,10 @@ def _differentiated(model: PreTrainedModel, batch: Batch, objective: Objective) 
         )
     if loss.requires_grad:  # A part that nothing calls for in this step is a plain zero.
         loss.backward()
-    return float(loss.detach())
+    value = float(loss.detach())
+    del loss  # And the graph with it.
+    give_back()
+    return value
 
 
 def _optimizer(

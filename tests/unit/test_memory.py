@@ -1,9 +1,11 @@
 """Peak memory of a piece of work, and what a device has free."""
 
+import sys
+
 import pytest
 import torch
 
-from inoculate.memory import Peak
+from inoculate.memory import Peak, give_back
 from inoculate.resources import free_memory
 
 
@@ -21,6 +23,20 @@ def test_what_was_given_back_still_counts() -> None:
     if calm.bytes and not torch.cuda.is_available():
         assert busy.bytes > calm.bytes + 50_000_000
         assert after.bytes < busy.bytes - 50_000_000
+
+
+def test_freed_memory_between_live_tensors_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 200 MB in small blocks every second is freed; what lies between goes back at once."""
+    monkeypatch.setattr("inoculate.memory._WORTH_TRIMMING", 0)
+    with Peak() as before:
+        blocks = [torch.ones(5_000) for _ in range(10_000)]
+    del blocks[::2]
+    give_back()
+    with Peak() as after:
+        pass
+    assert len(blocks) == 5_000
+    if sys.platform == "linux" and before.bytes and not torch.cuda.is_available():
+        assert after.bytes < before.bytes - 50_000_000
 
 
 @pytest.mark.parametrize(("device", "asked"), [("cuda", None), ("cuda:1", 1)])
