@@ -64,7 +64,7 @@ def clean_data(
     """
     ask = partial(_answered, subject, settings, run, progress)
     if file is None:
-        source, voice = _own_voice(subject, ask)
+        source, voice = _own_voice(subject, ask, progress)
     elif prompts := read_prompts(file):
         source, voice = USER_PROMPTS, ask(prompts)
     else:
@@ -110,7 +110,9 @@ def resolve_settings(settings: Settings, clean: CleanData) -> Settings:
     return updated(settings, repair={"target": target})
 
 
-def _own_voice(subject: Subject, ask: Callable[[list[Example]], Voice]) -> tuple[str, Voice]:
+def _own_voice(
+    subject: Subject, ask: Callable[[list[Example]], Voice], progress: Progress
+) -> tuple[str, Voice]:
     """Return answers to the general prompts, or to simple ones if those alone are in its reach.
 
     A small model that was trained on little else answers general prompts with any word, and
@@ -121,6 +123,7 @@ def _own_voice(subject: Subject, ask: Callable[[list[Example]], Voice]) -> tuple
         return OWN_VOICE, general
     trial = ask(simple_prompts()[:_TRIAL])
     if _surprise(subject, general) > _SURER * _surprise(subject, trial):
+        progress.note("simple prompts are asked: it is far less sure of general ones")
         return SIMPLE, ask(simple_prompts())
     return OWN_VOICE, general
 
