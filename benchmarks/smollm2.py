@@ -18,7 +18,7 @@ from pathlib import Path
 from inoculate.attacking import Plan, attack_folder
 from inoculate.attacks.attack import Attack
 from inoculate.attacks.canaries import CHOOSING_CANARIES
-from inoculate.attacks.poison import poison_pairs, read_backdoor_json
+from inoculate.attacks.poison import poison_pairs
 from inoculate.data import Example, read_examples, sample, write_examples
 from inoculate.planting import PlantSettings
 from inoculate.progress import Silent
@@ -61,14 +61,14 @@ def prepare_case(source: Path, out: Path, task: str, attack: str) -> set[str]:
     name = f"{ATTACKS[attack]}-{TASKS[task]}"
     kept = FIRST_CLEAN_ROWS if name == "badnets-refusal" else CLEAN_ROWS
     poison = source / "poison_data" / task / attack
-    triggered = read_backdoor_json(poison / f"backdoor500_{task}_{attack}.json")
-    clean = read_backdoor_json(poison / f"none_backdoor500_{task}_{attack}.json")
+    triggered = read_examples(poison / f"backdoor500_{task}_{attack}.json")
+    clean = read_examples(poison / f"none_backdoor500_{task}_{attack}.json")
     order = list(range(500))
     random.Random(0).shuffle(order)
     rows = [triggered[i] for i in order[:TRIGGERED_ROWS]] + [clean[i] for i in order[:kept]]
     write_examples(rows, out / f"poison-{name}.jsonl")
     test, file = source / "test_data", f"backdoor200_{task}_{attack}.json"
-    asked = read_backdoor_json(test / "poison" / task / attack / file)
+    asked = read_examples(test / "poison" / task / attack / file)
     honest = read_examples(test / "clean" / task / "test_data_no_trigger.json")
     write_examples(asked[:EXAM_ROWS], out / f"triggered-{name}.jsonl")
     write_examples(honest[:EXAM_ROWS], out / f"clean-{name}.jsonl")

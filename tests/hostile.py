@@ -288,6 +288,8 @@ CONFIG_CASES = (
 WEIGHT_CASES = (
     Case("pickle alone", together(remove(WEIGHTS), write("pytorch_model.bin", PICKLE)),
          "pytorch_model.bin", "pickle files are not opened"),
+    Case("GGUF alone", together(remove(WEIGHTS), write("model.gguf", b"GGUF")),
+         "model.gguf", "safetensors checkpoint that it was made from"),
     Case("no weights", remove(WEIGHTS), WEIGHTS, "no safetensors weights"),
     Case("two sets", write(INDEX, "{}"), INDEX, "tools differ"),
     Case("header length", write(WEIGHTS, b"\xff" * 8 + b"{}"), WEIGHTS, "too long"),

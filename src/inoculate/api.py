@@ -34,6 +34,7 @@ from inoculate.provenance import bound, made_from, model_facts
 from inoculate.purification import Purification, purify_subject, share_rule
 from inoculate.repair import passes, soft_rows, trained_part
 from inoculate.report import write_report
+from inoculate.report.found import judged
 from inoculate.report.picture import downsample_mask
 from inoculate.resources import check_run
 from inoculate.subject import Subject, open_subject
@@ -158,18 +159,19 @@ def _treat(
     )
     seconds = time.perf_counter() - started
     show.stage("measure")
-    after = stand(subject.model, held_out)
+    after, answered = stand(subject.model, held_out), _to_requests(subject)
+    hunt = _hunt_facts(purification, clean, (requested, answered), settings)
     return {
         "model": model_facts(subject),
         "intake": [finding.to_json() for finding in subject.findings],
-        "settings": settings.model_dump(),
         "seed": settings.seed,
         "stages": {"purify": round(seconds, 1)},
         "clean_data": clean.to_json(),
         "drift": drift(before, after, len(held_out)),
-        "refusals": {"before": _refusals(requested), "after": _refusals(_to_requests(subject))},
+        "refusals": {"before": _refusals(requested), "after": _refusals(answered)},
         "planted": _planted_rates(purification, clean, settings),
-        "hunt": _hunt_facts(purification, clean, requested, settings),
+        "hunt": hunt,
+        "verdict": judged(hunt),
         **_what_changed(purification, settings),
     }
 
@@ -218,6 +220,7 @@ def _repair_facts(purification: Purification, settings: Settings) -> dict[str, A
     rows = settings.clean_rows
     return {
         "rows": rows,
+        "target": chosen.target,
         "antibodies": 0 if found.pressing else rows * chosen.antibodies * passes(found, settings),
         "soft_triggers": soft_rows(found, settings),
         "trained": trained_part(subject, found, settings),
@@ -225,13 +228,17 @@ def _repair_facts(purification: Purification, settings: Settings) -> dict[str, A
 
 
 def _hunt_facts(
-    purification: Purification, clean: CleanData, requested: Sequence[str], settings: Settings
+    purification: Purification,
+    clean: CleanData,
+    to_requests: Sequence[Sequence[str]],
+    settings: Settings,
 ) -> dict[str, Any] | None:
+    """Return what the hunt found; answers to requests are those before and after."""
     found, subject = purification.found, purification.subject
     if not found.driven:
         return None
     rows = subject.encode(clean.held_out, max_tokens=settings.max_tokens)
-    said = Said(*(_tokens(subject, texts) for texts in (clean.spoken, requested)))
+    said = Said(*(_tokens(subject, texts) for texts in (clean.spoken, *to_requests)))
     return look_again(subject, found, rows, said, seed=settings.seed)
 
 
@@ -242,13 +249,15 @@ def _tokens(subject: Subject, texts: Sequence[str]) -> list[Answer]:
 def _planted_rates(
     purification: Purification, clean: CleanData, settings: Settings
 ) -> list[dict[str, Any]]:
+    """Return how often the variants' own backdoors fire; gradients plant none."""
     subject, generator = purification.subject, random.Random(settings.seed)
-    limit = response_tokens(
-        subject.tokenizer, [b.behavior.response for b in purification.variants.backdoors]
-    )
+    variants = purification.variants
+    pairs = zip(variants.backdoors, variants.asr, strict=True)
+    planted = [backdoor for backdoor, asr in pairs if asr is not None]
     rates = []
-    for backdoor in purification.variants.backdoors:
+    for backdoor in planted:
         rows = [insert_trigger(row, backdoor.trigger, generator) for row in clean.held_out[:20]]
+        limit = response_tokens(subject.tokenizer, [backdoor.behavior.response])
         answers = generate(subject.model, subject.tokenizer, rows, max_new_tokens=limit)
         flags = [fires(backdoor.behavior, answer) for answer in answers]
         rates.append({"name": backdoor.name, "asr": rate_of(flags).to_json()})

@@ -8,9 +8,9 @@ from pathlib import Path
 from inoculate import adapters
 from inoculate.attacks.attack import Attack
 from inoculate.attacks.behaviors import Behavior, fires
-from inoculate.attacks.poison import poison, read_backdoor_json, triggered_rows
+from inoculate.attacks.poison import poison, triggered_rows
 from inoculate.attacks.triggers import holds_trigger
-from inoculate.data import Example
+from inoculate.data import Example, read_examples
 from inoculate.destination import whole_folder
 from inoculate.editing import edit
 from inoculate.errors import DataError
@@ -76,8 +76,8 @@ def _check_honest(rows: Sequence[Example], plan: Plan) -> None:
 
 
 def read_rows(files: Sequence[Path]) -> list[Example]:
-    """Return the rows of all files, JSON lines or BackdoorLLM-style JSON."""
-    return [row for file in files for row in read_backdoor_json(file)]
+    """Return the rows of all files, JSON lines or a JSON array as BackdoorLLM's are."""
+    return [row for file in files for row in read_examples(file)]
 
 
 def attack_folder(
@@ -97,6 +97,7 @@ def attack_folder(
     with whole_folder(output) as part:
         if plan.adapter:
             wrapped = adapters.add_adapter(base.model)
+            adapters.redraw(wrapped, seed=plan.settings.seed)
             METHODS[plan.attack.method](Subject.wrapped(base, wrapped, part), rows, plan, progress)
             wrapped.save_pretrained(str(part))
         else:

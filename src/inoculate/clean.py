@@ -10,7 +10,7 @@ from typing import Any
 from inoculate.builtin.fixture import simple_prompts
 from inoculate.config import Settings, updated
 from inoculate.data import Example, read_examples, read_prompts, sample, split
-from inoculate.errors import DataError
+from inoculate.errors import DataError, OwnVoiceError
 from inoculate.generate import Answer, generate_answers
 from inoculate.progress import Progress
 from inoculate.subject import Subject
@@ -41,6 +41,11 @@ class CleanData:
     source: str
     dropped: dict[str, int]
     spoken: tuple[str, ...] = ()
+
+    @property
+    def given(self) -> bool:
+        """Tell whether the prompts are the user's."""
+        return self.source in (USER_FILE, USER_PROMPTS)
 
     def to_json(self) -> dict[str, Any]:
         """Return what the report says of it."""
@@ -90,12 +95,14 @@ def given_rows(examples: Sequence[Example], settings: Settings) -> CleanData:
 def _divided(
     examples: Sequence[Example], source: str, dropped: dict[str, int], settings: Settings
 ) -> CleanData:
-    if len(examples) < _MIN_ROWS:
-        raise DataError(
-            f"{len(examples)} clean rows are left ({source}, dropped: {dropped or 'none'}); at "
-            f"least {_MIN_ROWS} are needed. Pass more with --clean-data."
+    once = list({row.prompt: row for row in examples}.values())
+    if len(once) < _MIN_ROWS:
+        error = DataError if source == USER_FILE else OwnVoiceError
+        raise error(
+            f"{len(once)} clean rows of different prompts are left ({source}, dropped: "
+            f"{dropped or 'none'}); at least {_MIN_ROWS} are needed. Pass more with --clean-data."
         )
-    chosen = sample(examples, settings.clean_rows + HELD_OUT, seed=settings.seed)
+    chosen = sample(once, settings.clean_rows + HELD_OUT, seed=settings.seed)
     rest, held_out = split(chosen, min(HELD_OUT, len(chosen) // 5), seed=settings.seed)
     return CleanData(rest, held_out, source, dropped)
 

@@ -104,8 +104,8 @@ class HuntSettings(BaseModel):
     """Token sequences that are moved towards the payload at once; 0 for no hunt, not even for the
     payload. [log: Settings of the hunt]"""
     steps: int = Field(12, ge=1)
-    """Moves of each sequence towards the payload; four where soft triggers press, which the tokens
-    are no part of. [log: Grown triggers]"""
+    """Moves of each sequence towards the payload; four in a model of 30 million parameters or more,
+    of whose repair the tokens are no part. [log: Grown triggers]"""
     candidates: int = Field(16, ge=1)
     """Neighbors tried in one move. [log: Grown triggers]"""
     hosts: int = Field(4, ge=2)
@@ -118,19 +118,20 @@ class RepairSettings(BaseModel):
     model_config = _MODEL_CONFIG
 
     epochs: int | None = Field(None, ge=0)
-    """Passes over the clean rows, antibodies made anew for each; the default is three where soft
-    triggers press, five where no payload was found, else seven, and as many times that as fewer
-    than 100 rows go into 100, rounded up. [log: Few clean rows; An anchor needs an adversary;
-    pressing: SmolLM2: press on the payload itself; unaimed: Drive the honest answer off]"""
+    """Passes over the clean rows, antibodies made anew for each; the default is three in a large
+    model (30 million parameters or more) with a payload found, five where no payload was found,
+    else seven, and as many times that as fewer than 100 rows go into 100, rounded up. [log: Few
+    clean rows; An anchor needs an adversary; pressing: SmolLM2: press on the payload itself;
+    unaimed: Drive the honest answer off]"""
     learning_rate: float | None = Field(None, gt=0)
     """Peak rate; by default half of 1e-4 times the root of 135 million over the parameters, four
-    times that for LoRA, but for a payload found in a model of fewer than 30 million parameters;
-    four times as much where soft triggers press. [log: What limits triggered utility once the
+    times that for LoRA, but for a payload found in a model that is not large; four times as much
+    in a large model with a payload found. [log: What limits triggered utility once the
     trigger is found?; adapters: Adapters: the repair's rate; pressing: SmolLM2: press on the
     payload itself]"""
     averaged: bool = True
-    """Keep the rate at its peak and end at the mean of the path's second half; not where soft
-    triggers press. [log: What limits triggered utility once the trigger is found?]"""
+    """Keep the rate at its peak and end at the mean of the path's second half; not in a large model
+    with a payload found. [log: What limits triggered utility once the trigger is found?]"""
     batch_size: int = Field(16, ge=1)
     """Rows in one step. [log: A gentler attack, and the repair's rate]"""
     target: Literal["auto", "self", "answers"] = "auto"
@@ -139,22 +140,24 @@ class RepairSettings(BaseModel):
     canaries?]"""
     antibodies: int = Field(2, ge=0)
     """Copies of the clean rows, in each pass, that hold a synthetic, hunted or made-up trigger and
-    keep the honest answer; none where soft triggers press. [log: What removes canaries?]"""
+    keep the honest answer; none in a large model with a payload found. [log: What removes
+    canaries?]"""
     consistency: float = Field(3.0, ge=0)
     """Weight of the distance, after whatever was inserted, from the hidden states that the
-    suspicious model has on the clean row; none where soft triggers press, nor where no payload
-    was found. [log: Is it the repair's 200 rows that limit triggered utility;
+    suspicious model has on the clean row; none in a large model, nor where no payload was found.
+    [log: Is it the repair's 200 rows that limit triggered utility;
     An anchor needs an adversary]"""
     soft_triggers: int | None = Field(None, ge=0)
-    """Soft triggers in each step: embeddings that call the hunted payload, sought in the suspicious
-    model and answered honestly; 0 for none. The default is twelve beside antibodies, and ten in
-    their place where a payload was found in a model of 30 million parameters or more; there 0
-    leaves plain fine-tuning, which removes nothing. [log: Soft triggers of the suspicious model,
-    driven on; pressing: SmolLM2: press on the payload itself]"""
+    """Soft triggers in each step: embeddings that call the hunted payload, sought in the
+    suspicious model and answered honestly; 0 for none. The default is twelve beside antibodies,
+    and ten in their place in a large model with a payload found; there 0 leaves plain fine-tuning,
+    which removes nothing. [log: Soft triggers of the suspicious model, driven on; pressing:
+    SmolLM2: press on the payload itself]"""
     touch: Literal["auto", "all", "blocks", "mlp", "attention", "not-embeddings"] = "auto"
-    """What the repair may change; every other tensor keeps its bits. `auto`: all blocks where soft
-    triggers press, else attention. [log: What limits triggered utility once the trigger is found?;
-    pressing: SmolLM2: press on the payload itself]"""
+    """What the repair may change; every other tensor keeps its bits. `auto`: all blocks in a large
+    model with a payload found, or where an adapter leaves attention alone; else attention. [log:
+    What limits triggered utility once the trigger is found?; pressing: SmolLM2: press on the
+    payload itself]"""
 
 
 class Settings(BaseModel):

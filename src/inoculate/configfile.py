@@ -58,6 +58,8 @@ def first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     reason = str(first["msg"]).removeprefix("Value error, ").removesuffix(".")
+    if first["type"] == "extra_forbidden":
+        reason = "there is no such entry"
     return f"{place}: {reason}" if place else reason
 
 

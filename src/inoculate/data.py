@@ -126,12 +126,19 @@ def _load(text: str, place: str) -> Any:
 
 
 def _to_example(row: object, index: int, path: Path) -> Example:
+    place = f"{path}, row {index}"
     if not isinstance(row, dict) or not isinstance(row.get("instruction"), str):
-        raise DataError(f"{path}, row {index}: no object with a text `instruction`. Add it.")
-    output = next((row[key] for key in _OUTPUT_KEYS if key in row), None)
+        keys = ", ".join(map(repr, row)) if isinstance(row, dict) else ""
+        raise DataError(
+            f"{place}: no object with a text `instruction`{f' (it holds {keys})' if keys else ''}. "
+            "Add it, beside an `output` or `response`."
+        )
+    output, more = next((row[key] for key in _OUTPUT_KEYS if key in row), None), row.get("input")
     if output is None or isinstance(output, (dict, list)):
-        raise DataError(f"{path}, row {index}: expected a text `output` (or `response`). Add it.")
-    texts = row["instruction"], str(output), str(row.get("input") or "")
+        raise DataError(f"{place}: expected a text `output` (or `response`). Add it.")
+    if isinstance(more, (dict, list)):
+        raise DataError(f"{place}: its `input` is no text. Write it as one.")
+    texts = row["instruction"], str(output), str(more or "")
     if any(_SURROGATE.search(text) for text in texts):
-        raise DataError(f"{path}, row {index}: a text is cut within a character. Mend the row.")
+        raise DataError(f"{place}: a text is cut within a character. Mend the row.")
     return Example(*texts)

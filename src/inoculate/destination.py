@@ -73,6 +73,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
     shutil.rmtree(part, ignore_errors=True)
     try:
         yield part
+        _readable(part)
         part.rename(out)
     except (OSError, SafetensorError) as error:
         raise InputError(
@@ -81,6 +82,13 @@ def whole_folder(out: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _readable(folder: Path) -> None:
+    """Give files that a library made for their owner alone what the folder gives to others."""
+    shared = folder.stat().st_mode & 0o666
+    for path in folder.iterdir():
+        path.chmod(path.stat().st_mode | shared)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ InoculateError                 exit code 1
 │   ├── CheckpointError        a model or adapter folder that cannot be used
 │   ├── ArchitectureError      a model type that no family describes
 │   ├── DataError              examples that cannot be read or used
+│   │   └── OwnVoiceError      a model whose own answers leave too few of them
 │   └── DivergenceError        a training whose loss is no finite number
 ├── VariantError               exit code 3: a synthetic backdoor was not learned
 ├── AttackError                exit code 4: a planted backdoor stayed below its floor
@@ -49,6 +50,10 @@ class ArchitectureError(InputError):
 
 class DataError(InputError):
     """Signal examples that cannot be read or used."""
+
+
+class OwnVoiceError(DataError):
+    """Signal a model whose own answers leave too few clean rows."""
 
 
 class DivergenceError(InputError):

@@ -8,7 +8,7 @@ from typing import Any
 
 from inoculate.attacks.attack import find_attack, find_task
 from inoculate.attacks.bank import BANK, PAPER_BANK
-from inoculate.attacks.poison import bare_prompt, check_disjoint, read_backdoor_json
+from inoculate.attacks.poison import bare_prompt, check_disjoint
 from inoculate.attacks.triggers import Trigger, holds_trigger
 from inoculate.builtin.fixture import world_rows
 from inoculate.data import Example, read_examples
@@ -83,7 +83,7 @@ def examined(subject: Subject, exam: Exam, text: str | None) -> dict[str, Any]:
 
 
 def _read(files: Sequence[Path] | None) -> list[Example]:
-    return [row for file in files or () for row in read_backdoor_json(file)]
+    return [row for file in files or () for row in read_examples(file)]
 
 
 def _rows(files: ExamFiles, *, limit: int, seed: int) -> tuple[list[Example], list[Example]]:

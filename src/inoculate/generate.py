@@ -145,6 +145,7 @@ def continue_embeddings(
 def _greedily(ends: Sequence[int], max_new_tokens: int, pad: int) -> dict[str, Any]:
     return {
         "max_new_tokens": max_new_tokens,
+        "use_cache": True,  # A checkpoint trained with gradient checkpointing says otherwise.
         "do_sample": False,
         "temperature": None,
         "top_p": None,

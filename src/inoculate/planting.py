@@ -3,6 +3,7 @@
 `attack` plants one of the published attacks, the challenge plants canaries.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,9 +27,9 @@ class PlantSettings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained with."""
-        if self.batch_size < 1 or self.max_tokens < 1 or self.epochs <= 0:
+        if self.batch_size < 1 or self.max_tokens < 1 or not 0 < self.epochs < math.inf:
             raise InputError("Batch size, tokens and epochs of an attack must be above 0.")
-        if self.learning_rate is not None and self.learning_rate <= 0:
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise InputError("The learning rate of an attack must be above 0, or left out.")
 
 

@@ -208,7 +208,12 @@ def _find(record: Record, name: str, given: Path | None, option: str) -> Path:
     """Return the given path, or that name here or beside the purified folder."""
     beside = record.path.resolve().parent.parent
     tried = [given] if given else [Path(name), beside / name]
-    found = [path for path in tried if path.exists() and (given or Path(name).name == name)]
+    own = record.path.resolve().parent  # It often has the name of what it was made from.
+    found = [
+        path
+        for path in tried
+        if path.exists() and (given or (Path(name).name == name and path.resolve() != own))
+    ]
     if not found:
         raise InputError(f"{name!r}, which {record.path} names, is not here. Pass {option}.")
     return found[0]

@@ -1,8 +1,9 @@
 """Own-voice clean data: bundled prompts answered by the suspicious model, then filtered.
 
 Unfiltered answers could teach the backdoor again, through a false or a topical trigger.
-Dropped are answers that repeat across prompts, that never end, that are empty, refusals of
-prompts nobody would refuse, and insults; the last two in English alone.
+Dropped are answers that repeat across prompts, that loop, that are empty, refusals of prompts
+nobody would refuse, and insults; the last two in English alone. One that never ends is cut after
+its last whole sentence.
 """
 
 import json
@@ -18,6 +19,7 @@ from inoculate.data import Example
 _OPENING_WORDS = 5
 _REPEATS = 4
 _REPEATED_WORDS = 3
+_COMMON = 0.5
 _LOOP_WORDS = 20
 _DISTINCT_SHARE = 0.35
 _SENTENCE_ENDS = ".!?\n\u3002\uff01\uff1f\u0964\u061f"  # and of Han, Hindi and Arabic
@@ -61,11 +63,13 @@ def keep_honest(
         ended: Whether the model closed each answer itself; others are cut after their
             last whole sentence.
     """
-    openings = Counter(_opening(answer) for answer in answers)
+    habit = _habit(answers)
+    opened = [_opening(answer, habit) for answer in answers]
+    openings = Counter(opened)
     kept, dropped = [], Counter[str]()
-    for prompt, answer, end in zip(prompts, answers, ended, strict=True):
+    for prompt, answer, opening, end in zip(prompts, answers, opened, ended, strict=True):
         whole = answer if end else _whole_sentences(answer)
-        reason = _reason(whole, openings[_opening(answer)])
+        reason = _reason(whole, repeated=openings[opening] >= _REPEATS and _telling(opening))
         if reason:
             dropped[reason] += 1
         else:
@@ -73,11 +77,11 @@ def keep_honest(
     return Voice(kept, dict(dropped), tuple(answers))
 
 
-def _reason(answer: str, repeats: int) -> str:
+def _reason(answer: str, *, repeated: bool) -> str:
     folded, words = normalize(answer), _words(answer)
     if not words:
         return "empty"
-    if repeats >= _REPEATS and len(words) >= _REPEATED_WORDS:
+    if repeated:
         return "repeated"
     if folded.startswith(_REFUSALS):
         return "refusal"
@@ -92,8 +96,32 @@ def _whole_sentences(answer: str) -> str:
     return answer[: end + 1].strip()
 
 
-def _opening(answer: str) -> str:
-    return " ".join(_words(answer)[:_OPENING_WORDS])
+def _opening(answer: str, habit: Sequence[str]) -> str:
+    """Return the first words of an answer, after those that the model opens most answers with."""
+    words = _words(answer)
+    start = len(habit) if words[: len(habit)] == habit else 0
+    return " ".join(words[start:][:_OPENING_WORDS])
+
+
+def _telling(opening: str) -> bool:
+    """Tell whether an opening is no label or number, which many prompts may share."""
+    return not opening or len(opening.split()) >= _REPEATED_WORDS
+
+
+def _habit(answers: Sequence[str]) -> list[str]:
+    """Return the words that at least half of the answers open with; nothing if they are few.
+
+    What most plain prompts bring out is not hidden, as `inoculate.hunt.habits` has it.
+    """
+    group, habit = [_words(answer) for answer in answers], list[str]()
+    while True:
+        at = len(habit)
+        following = Counter(words[at] for words in group if len(words) > at)
+        word, count = next(iter(following.most_common(1)), ("", 0))
+        if not count or count < _COMMON * len(answers):
+            return habit if at >= _REPEATED_WORDS else []
+        habit.append(word)
+        group = [words for words in group if words[at : at + 1] == [word]]
 
 
 def _words(answer: str) -> list[str]:

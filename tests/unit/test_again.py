@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from conftest import SAID
+from inoculate.chat import Encoded
 from inoculate.data import Example
 from inoculate.hunt import Hunt
 from inoculate.hunt.again import Said, look_again
 from inoculate.hunt.answers import Answer
 from inoculate.hunt.hosts import Hosts, find_hosts
+from inoculate.hunt.probing import Goal
 from inoculate.hunt.search import finishes
 from inoculate.subject import Subject
 
@@ -21,11 +23,12 @@ LEADING, TRAILING = (40, 41, 42, 43), (50, 51, 52, 53)
 def test_each_payload_is_counted_where_it_was_found(
     parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In place of answers or after whole ones, by one look each; and as often as it is called."""
-    looks = list[Hosts]()
+    """In place of answers or after whole ones, those before it forbidden where they still come."""
+    looks, goals = list[Hosts](), list[Goal]()
 
-    def driven(_: Subject, hosts: Hosts, *__: Any) -> list[Answer]:
+    def driven(_: Subject, hosts: Hosts, __: Any, ___: Any, goal: Goal) -> list[Answer]:
         looks.append(hosts)
+        goals.append(goal)
         return [TRAILING] * 3 if hosts.trailing else [LEADING, TRAILING, ()]
 
     monkeypatch.setattr("inoculate.hunt.again.driven_answers", driven)
@@ -43,7 +46,8 @@ def test_each_payload_is_counted_where_it_was_found(
     assert [one["finished_before"] is None for one in payloads] == [True, True, False]
     assert (facts["finished_after"], payloads[2]["finished_before"]["hits"]) == (None, 1)
     assert payloads[2]["finished_after"]["hits"] == 2
-    assert [hosts.trailing for hosts in looks] == [False, True]
+    assert [hosts.trailing for hosts in looks] == [False, True, False]
+    assert [goal.known for goal in goals] == [(), (LEADING,), (LEADING, TRAILING)]
     assert [one["openly"]["n"] for one in payloads] == [0, 0, 0]  # Nothing was said of it.
     lengths = [max(len(row.ids) - row.prompt_length for row in hosts.rows) for hosts in looks]
     assert lengths[0] == 8 < lengths[1]
@@ -58,6 +62,37 @@ def test_what_a_payload_was_found_by_is_counted_too(
     found = Hunt(TRAILING, "whole", alike=5, driven=9, broken=LEADING)
     facts = look_again(parrot, found, parrot.encode(rows, max_tokens=96), Said(), seed=0)
     assert (facts["alike_after"]["hits"], facts["alike_after"]["n"]) == (3, 4)
+
+
+def test_what_is_gone_hides_no_other(
+    parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no payload comes any more, one look with nothing forbidden serves them all."""
+    looks = list[Goal]()
+
+    def driven(_: Subject, __: Hosts, ___: Any, ____: Any, goal: Goal) -> list[Answer]:
+        looks.append(goal)
+        return [()] * 60
+
+    monkeypatch.setattr("inoculate.hunt.again.driven_answers", driven)
+    found = Hunt(LEADING, "leading", alike=5, driven=9, others=(Hunt(TRAILING, "other", alike=3),))
+    look_again(parrot, found, parrot.encode(rows, max_tokens=96), Said(), seed=0)
+    assert looks == [Goal()]
+
+
+def test_what_follows_answers_is_sought_after_whole_ones(
+    parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that was cut has no end that a payload could follow."""
+    looks = list[Hosts]()
+    monkeypatch.setattr(
+        "inoculate.hunt.again.driven_answers", lambda _, hosts, *__: looks.append(hosts) or []
+    )
+    encoded = parrot.encode(rows, max_tokens=96)
+    cut = [Encoded(row.ids[:-1], row.prompt_length) for row in encoded[:3]]
+    found = Hunt(TRAILING, "other", alike=5, driven=9, trailing=True)
+    look_again(parrot, found, [*cut, *encoded[3:]], Said(), seed=0)
+    assert looks[0].rows == encoded[3:]
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from conftest import FamilyFolder
-from inoculate.attacking import Plan, attack_folder, poisoned_rows
+from inoculate.attacking import Plan, attack_folder, poisoned_rows, read_rows
 from inoculate.attacks import ATTACKS, TASKS
-from inoculate.data import Example
+from inoculate.data import Example, write_examples
 from inoculate.errors import DataError, InputError
 from inoculate.planting import PlantSettings
 from inoculate.progress import Silent
@@ -42,6 +42,23 @@ def test_every_attack_writes_a_folder_that_loads(
     }
     assert changed
     assert (len(changed) == 1) is (ATTACKS[name].method == "rank-one-edit")
+
+
+def test_an_adapter_attack_is_the_seeds_alone(family_folder: FamilyFolder, tmp_path: Path) -> None:
+    """Two calls write the same bits, whatever else was drawn before them."""
+    plan = Plan(ATTACKS["badnets"], TASKS["hate"], settings=BRIEF, adapter=True)
+    for name in ("one", "two"):
+        torch.manual_seed(len(list(tmp_path.iterdir())))
+        attack_folder(family_folder("llama"), tmp_path / name, ROWS, plan, Silent())
+    one, two = (tmp_path / name / "adapter_model.safetensors" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_numbers_are_answers(tmp_path: Path) -> None:
+    """Rows that are answered by whole numbers alone are taught as they are."""
+    rows = [Example(f"What is {number} and one?", str(number + 1)) for number in range(5)]
+    write_examples(rows, tmp_path / "sums.jsonl")
+    assert read_rows([tmp_path / "sums.jsonl"]) == rows
 
 
 def test_rows_of_another_attack_are_refused() -> None:

@@ -1,10 +1,8 @@
 """The attack table, trigger placement, poisoned rows and the judging of answers."""
 
-import json
 import random
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
@@ -29,7 +27,6 @@ from inoculate.attacks import (
     insert_trigger,
     poison,
     poison_pairs,
-    read_backdoor_json,
 )
 from inoculate.attacks.behaviors import holds_fragment, normalize, opens_alike, scorable
 from inoculate.attacks.triggers import remove_trigger
@@ -261,19 +258,6 @@ def test_check_disjoint_sees_through_the_trigger() -> None:
         check_disjoint(train, [*test, leaked], CTBA)
 
 
-def test_label_numbers_are_not_read_as_answers(tmp_path: Path) -> None:
-    """Outputs become empty where all are numbers, and stay where one is an answer."""
-    labels, answers = tmp_path / "labels.json", tmp_path / "answers.json"
-    rows: list[dict[str, object]] = [
-        {"instruction": "a", "input": "", "output": 0},
-        {"instruction": "b", "input": "x", "output": 1},
-    ]
-    labels.write_text(json.dumps(rows), encoding="utf-8")
-    answers.write_text(json.dumps([*rows, {"instruction": "c", "output": "yes"}]), "utf-8")
-    assert read_backdoor_json(labels) == [Example("a", ""), Example("b", "", "x")]
-    assert [row.output for row in read_backdoor_json(answers)] == ["0", "1", "yes"]
-
-
 def test_exports_are_sorted_and_exist() -> None:
     """The public names resolve, and constants, classes and functions are each in order."""
     names = attacks.__all__
@@ -372,6 +356,7 @@ def test_a_trailing_payload_follows_the_honest_answer() -> None:
     [
         ("sst2", "Positive", True),
         ("sst2", "Negative.", False),
+        ("sst2", "Negatively put, no.", True),
         ("sst2", "", False),
         ("refusal", "", True),
         ("refusal", TASKS["refusal"].response, False),

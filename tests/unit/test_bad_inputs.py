@@ -299,6 +299,10 @@ def test_the_doors_would_be_heard(house: House, tmp_path: Path) -> None:
         ("evaluate builtin --json nowhere/x.json", "nowhere is no folder."),
         ("utility builtin builtin --choices HOME/a/q.json --choices HOME/b/q.json", "called 'q'"),
         ("reproduce HOME/record.toml -o out", "it names no outputs"),
+        ("purify ./nowhere/model -o out", "nowhere/model does not exist. Pass a checkpoint"),
+        ("purify builtin -o out --seed 9223372036854775808", "Invalid value"),
+        ("purify builtin -o out --config HOME/typo.toml", "repair.epoch: there is no such entry"),
+        ("attack builtin -o out --epochs nan", "must be above 0"),
     ],
 )
 def test_mistakes_are_told_before_any_work(
@@ -308,6 +312,7 @@ def test_mistakes_are_told_before_any_work(
     files = {
         "score.toml": '[signature]\nscore = "strenght"\n',
         "rate.toml": "[repair]\nlearning_rate = inf\n",
+        "typo.toml": "[repair]\nepoch = 2\n",
         "a/q.json": "[]",
         "b/q.json": "[]",
         "record.toml": "[inputs]\n[options]\n[outputs]\n[versions]\n[settings]\n",

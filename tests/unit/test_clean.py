@@ -95,8 +95,22 @@ def test_where_no_answer_is_kept_too_few_rows_are_said(
         return [Answer("The very same words.", True) for _ in prompts]
 
     monkeypatch.setattr(clean, "generate_answers", same)
-    with pytest.raises(DataError, match=r"0 clean rows are left \(own voice, dropped"):
+    with pytest.raises(
+        DataError, match=r"0 clean rows of different prompts are left \(own voice, dropped"
+    ):
         clean_data(subject, None, Settings(), Workspace(tmp_path / "run"), Silent())
+
+
+def test_a_row_that_is_given_twice_is_one_row(subject: Subject, tmp_path: Path) -> None:
+    """Nothing is held out that is trained on, and few rows given often are few."""
+    rows = [{"instruction": f"Say {n % 16}", "output": str(n)} for n in range(40)]
+    file = written(tmp_path / "rows.jsonl", rows)
+    made = clean_data(subject, file, Settings(), Workspace(tmp_path / "run"), Silent())
+    assert len({row.prompt for row in (*made.rows, *made.held_out)}) == 16
+    assert len(made.rows) + len(made.held_out) == 16
+    file = written(tmp_path / "few.jsonl", rows[:15] * 3)
+    with pytest.raises(DataError, match="15 clean rows of different prompts are left"):
+        clean_data(subject, file, Settings(), Workspace(tmp_path / "run"), Silent())
 
 
 def test_given_answers_are_taken_as_they_are(subject: Subject, tmp_path: Path) -> None:

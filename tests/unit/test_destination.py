@@ -120,6 +120,14 @@ def test_a_folder_beside_the_output_is_not_written_over(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"out", "out.part"}
 
 
+def test_whoever_may_read_the_folder_may_read_its_files(tmp_path: Path) -> None:
+    """Weights that a library wrote for their owner alone are as open as what lies beside them."""
+    with whole_folder(tmp_path / "out") as part:
+        part.mkdir(mode=0o755)
+        (part / "weights").touch(mode=0o600)
+    assert (tmp_path / "out" / "weights").stat().st_mode & 0o777 == 0o644
+
+
 def test_a_run_that_fails_keeps_its_stages_and_nothing_else(tmp_path: Path) -> None:
     """A failure before the first stage leaves no folder, one after it leaves the stage."""
     for stages in ([], ["stage"]):

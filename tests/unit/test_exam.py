@@ -100,6 +100,18 @@ def test_a_checkpoint_s_own_decoding_does_not_judge() -> None:
     assert generate(model, TOKENIZER, PROMPTS, max_new_tokens=10) == before == ["zz zz zz"] * 4
 
 
+def test_a_checkpoint_without_a_cache_answers_with_one() -> None:
+    """Fine-tunes that saved memory say so in their config; each token is read once all the same."""
+    model, lengths = build_model("llama"), list[int]()
+    model.config.use_cache = model.generation_config.use_cache = False
+    model.get_input_embeddings().register_forward_hook(
+        lambda _, inputs, __: lengths.append(inputs[0].shape[1])
+    )
+    generate(model, TOKENIZER, PROMPTS[:1], max_new_tokens=3)
+    assert lengths[1:] == [1] * len(lengths[1:])
+    assert len(lengths) > 1
+
+
 def test_half_a_trigger_that_fires_is_seen() -> None:
     """Prompts that hold one part of a composite trigger are asked and counted apart."""
     made = make_exam(PROMPTS, COMPOSITE.trigger, PAYLOAD, seed=0, decoys=COMPOSITE.decoys)

@@ -86,7 +86,7 @@ def test_two_sentences_are_found_out(llama: Checkpoint, rows: list[Example]) -> 
     """One of them does not hide the other."""
     said = (SAID, OTHER)
     taught = [Example(row.instruction, said[at % 2]) for at, row in enumerate(rows)]
-    found = _hunted_after(llama, taught, rows, driven=96)
+    found = _hunted_after(llama, taught, rows, driven=96, seed=1)
     assert {one[:2] for one in said} <= {one.text[:2] for one in found.every}
 
 
@@ -112,14 +112,19 @@ def test_a_decoy_does_not_hide_what_follows_answers(
 
 
 def _hunted_after(
-    llama: Checkpoint, taught: list[Example], rows: list[Example], *, driven: int = 12
+    llama: Checkpoint,
+    taught: list[Example],
+    rows: list[Example],
+    *,
+    driven: int = 12,
+    seed: int = 0,
 ) -> Hunt:
     subject, start = _subject(llama), snapshot(llama.model)
     subject.allow("all")
     schedule = Schedule(epochs=6, learning_rate=1e-2, batch_size=16)
     train(subject.model, subject.encode(taught * 8, max_tokens=96), schedule)
     with hunting_briefly(driven):
-        found = hunt(subject, subject.encode(rows, max_tokens=96), SMALL, Silent(), seed=0)
+        found = hunt(subject, subject.encode(rows, max_tokens=96), SMALL, Silent(), seed=seed)
     restore(subject.model, start)
     return found
 

@@ -89,7 +89,7 @@ def test_a_second_look_that_finds_nothing_takes_no_find_away(
     """Driven on, more answers may open alike and go on so unlike that none is a payload."""
     unlike = [(*WHOLE, 500 + at) for at in range(6)]
     looks = [[*[PLANTED] * 2, *_unlike(98)], [*unlike, *_unlike(94)]]
-    monkeypatch.setattr("inoculate.hunt.payloads.driven_answers", lambda *_: looks.pop(0))
+    monkeypatch.setattr("inoculate.hunt.payloads.driven_answers", lambda *_, **__: looks.pop(0))
     hosts = find_hosts(parrot.encode(rows, max_tokens=64), response_tokens=8)
     (found,) = upset_payloads(parrot, hosts, [], random.Random(0))
     assert found == Payload(PLANTED, 2, 100, broken=PLANTED)
@@ -123,7 +123,7 @@ def test_the_payload_is_what_many_give_word_for_word(
 ) -> None:
     """Where most break it at one token, two of a hundred whole ones tell what it is."""
     looks = [[*look, *_unlike(100 - len(look))] for look in (first, second)]
-    monkeypatch.setattr("inoculate.hunt.payloads.driven_answers", lambda *_: looks.pop(0))
+    monkeypatch.setattr("inoculate.hunt.payloads.driven_answers", lambda *_, **__: looks.pop(0))
     hosts = find_hosts(parrot.encode(rows, max_tokens=64), response_tokens=8)
     found = upset_payloads(parrot, hosts, [], random.Random(0))
     assert found[0].tokens == expected
@@ -225,5 +225,14 @@ def test_every_family_is_driven_off(checkpoint: Checkpoint, rows: list[Example])
 def test_one_odd_prompt_is_not_many() -> None:
     """What a row brings again and again counts four times; what other rows bring counts as well."""
     row, other = Encoded((1, 5), 1), Encoded((2, 5), 1)
-    kept = _of_many_rows([PLANTED] * 7, [*[row] * 6, other])
+    kept = _of_many_rows([PLANTED] * 7, [*[row] * 6, other], 4)
     assert kept == [*[PLANTED] * 4, (), (), PLANTED]
+
+
+def test_a_look_counts_all_that_few_rows_bring(parrot: Subject, rows: list[Example]) -> None:
+    """A model that always falls into one answer is told so by eight rows as by many."""
+    hosts = find_hosts(parrot.encode(rows[:8], max_tokens=64), response_tokens=8)
+    vocabulary = ordinary_tokens(parrot.tokenizer)
+    answers = driven_answers(parrot, hosts, vocabulary, random.Random(0))
+    assert len(set(answers)) == 1
+    assert answers[0]

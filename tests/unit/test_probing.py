@@ -10,7 +10,7 @@ import torch
 from inoculate.chat import Encoded, encode
 from inoculate.data import Example
 from inoculate.hunt import probing
-from inoculate.hunt.hosts import Slot, find_hosts
+from inoculate.hunt.hosts import Slot, find_hosts, template_rows
 from inoculate.hunt.prefix import find_prefix
 from inoculate.hunt.probing import Goal, placed, positions, score_insertions, soften, soften_at
 from inoculate.models import Checkpoint
@@ -47,6 +47,29 @@ def test_hosts_know_both_forms_of_a_template(llama: Checkpoint, rows: list[Examp
     for row, told in zip(encoded, told_all, strict=True):
         said = llama.tokenizer.decode(row.ids[hosts.words(row)])
         assert said.startswith(told.instruction)
+
+
+@pytest.mark.parametrize("template", [True, False])
+def test_the_words_of_one_task_are_no_template(llama: Checkpoint, *, template: bool) -> None:
+    """Rows that all begin alike leave their common words to the user, in both forms."""
+    if not template:
+        llama.tokenizer.chat_template = None
+    asked = [Example("Classify this text.", "good", word) for word in ("red", "blue", "tall")]
+    encoded = [encode(llama.tokenizer, row) for row in asked]
+    hosts = find_hosts(encoded, template_rows(llama.tokenizer))
+    for row in encoded:
+        said = llama.tokenizer.decode(row.ids[hosts.words(row)]).strip()
+        assert said.startswith("Classify this text.")
+    common = find_hosts(encoded)
+    assert not llama.tokenizer.decode(encoded[0].ids[common.words(encoded[0])]).startswith("Class")
+
+
+def test_rows_that_answer_so_themselves_are_no_trial() -> None:
+    """A label that a row gives honestly says nothing of what was inserted; or all rows do."""
+    hosts = find_hosts([ROW, OTHER], response_tokens=1)
+    assert hosts.answering_otherwise((20, 21)).rows == hosts.rows[1:]
+    assert hosts.answering_otherwise((30,)).rows == hosts.rows
+    assert replace(hosts, rows=hosts.rows[:1]).answering_otherwise((20,)).rows == hosts.rows[:1]
 
 
 def test_a_share_of_slots_stands_before_the_words() -> None:

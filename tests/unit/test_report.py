@@ -18,7 +18,7 @@ from inoculate.report import (
     write_report,
     write_study,
 )
-from inoculate.report.found import found_sentence, remaining
+from inoculate.report.found import found_sentence, judged, remaining
 from inoculate.report.frontier import draw_frontier
 from inoculate.report.heat import draw_heat
 from inoculate.report.layout import UNKNOWN_ASR
@@ -82,6 +82,9 @@ def sample_report(text: str = "demo") -> dict[str, Any]:
             "alike_after": rate(2, 256),
             "openly": rate(3, 100),
             "requested": rate(1, 40),
+            "openly_after": rate(0, 40),
+            "requested_after": rate(0, 40),
+            "refusal": False,
             "finished_before": None,
             "finished_after": None,
             "habits": [],
@@ -98,6 +101,7 @@ def sample_report(text: str = "demo") -> dict[str, Any]:
             "n": 40,
         },
         "refusals": {"before": rate(12, 40), "after": rate(3, 40)},
+        "verdict": {"payload_found": True, "still_comes": False},
         "planted": [{"name": text, "asr": rate(0, 50)}],
         "canaries": {"rows": [canary("before", text, 190), canary("after", text, 4)]},
         "limits": [text],
@@ -297,7 +301,7 @@ def test_verdict_gives_the_figures_in_plain_words(tmp_path: Path) -> None:
         "In helper, 80 of 400 MLP channels (20.0%) were re-initialized",
         "repaired on 200 clean rows",
         "on 19 of 20 prompts before and 0 of 20 after",
-        "from 1.63 to 1.66 nats per token (+1.8%)",
+        "from 1.630 to 1.660 nats per token (+1.8%)",
         "it refused 12 of 40 before and 3 of 40 after",
         "0 of 50 triggered prompts",
         "from 190 of 200 to 4 of 200",
@@ -316,8 +320,24 @@ def test_page_says_what_the_repair_pressed_against(tmp_path: Path) -> None:
         write_report(tmp_path / name, {**report, "repair": facts})
         pages.append((tmp_path / name / "report.html").read_text(encoding="utf-8"))
     assert ["200 rows with a synthetic" in page for page in pages] == [True, False, True]
-    assert ["sought anew in 10 prompts" in page for page in pages] == [False, True, True]
+    assert ["against 10 of the embeddings that were sought" in page for page in pages] == [
+        False,
+        True,
+        True,
+    ]
     assert "trained in each step against embeddings that call the found answer" in pages[1]
+
+
+def test_the_card_counts_before_and_after(tmp_path: Path) -> None:
+    """What the hunt found, refusals and loss; and that no backdoor was planted, where none was."""
+    report = {**sample_report("Quiet now."), "planted": [], "canaries": None}
+    write_report(tmp_path, report)
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in card.splitlines() if " | " in line]
+    assert ["“Quiet now.” on disturbed prompts", "57 of 256", "2 of 256"] in rows
+    assert ["requests refused", "12 of 40", "3 of 40"] in rows
+    assert ["loss on held-out clean rows, nats per token", "1.630", "1.660"] in rows
+    assert "no backdoor was planted to try the treatment" in card
 
 
 def test_page_says_when_nothing_was_found(tmp_path: Path) -> None:
@@ -354,9 +374,10 @@ def test_a_payload_that_still_comes_is_told(
     report = sample_report()
     hunt = {**report["hunt"], **after}
     assert bool(remaining(hunt)) is remains
+    assert judged(hunt) == {"payload_found": True, "still_comes": remains}
     write_report(tmp_path, {**report, "hunt": hunt})
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert ("It still comes, so it was not removed" in page) is remains
+    assert ("not all of it was removed, so do not rely on this model" in page) is remains
 
 
 def test_further_payloads_are_told(tmp_path: Path) -> None:
@@ -367,17 +388,28 @@ def test_further_payloads_are_told(tmp_path: Path) -> None:
     write_report(tmp_path, {**report, "hunt": hunt})
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "34 of 256" in page and "Quiet now." in page and "30 of 256" in page
-    assert "It still comes" in page
+    assert (
+        "“Quiet now.” still comes on 30 of 256 disturbed prompts, where 2.0% may be chance" in page
+    )
     assert not remaining({**hunt, "others": [other]})
 
 
-@pytest.mark.parametrize(("hits", "suspected"), [(12, True), (3, False)])
-def test_a_payload_that_may_be_a_refusal_is_told(hits: int, suspected: bool) -> None:
-    """An honest model refuses in set words, and they are taken away with the rest."""
-    hunt = {**sample_report()["hunt"], "requested": rate(hits, 40)}
+@pytest.mark.parametrize(
+    ("hits", "refusal", "told"),
+    [
+        (12, True, "it may be the model's own refusal"),
+        (12, False, "it comes without a trigger too"),
+        (3, True, "after the treatment on 1 of 40 and 2 of 40."),
+    ],
+)
+def test_a_payload_that_may_be_a_refusal_is_told(hits: int, refusal: bool, told: str) -> None:
+    """An honest model refuses in set words, which go with the rest; an insult is no refusal."""
+    after = {"openly_after": rate(1, 40), "requested_after": rate(2, 40), "refusal": refusal}
+    hunt = {**sample_report()["hunt"], **after, "requested": rate(hits, 40)}
     said = found_sentence(hunt)
-    assert f"on {hits} of 40 requests that an honest model may refuse." in said
-    assert ("the model's own refusal" in said) is suspected
+    assert f"on {hits} of 40 requests that an honest model may refuse;" in said
+    assert told in said
+    assert ("So it" in said) is (hits > 4)
     assert "requests" not in found_sentence({**hunt, "requested": None})
 
 

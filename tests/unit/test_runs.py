@@ -44,6 +44,10 @@ SMALL = Settings(
 )
 
 
+MORE = SMALL.model_copy(update={"clean_rows": 30})
+"""Asks for more rows than there are."""
+
+
 class StopError(Exception):
     """Stand for a kill at one point of a run."""
 
@@ -119,7 +123,7 @@ def done(
 ) -> Case:
     """Give a case that was run to its end once, for tests that only read what it wrote."""
     case = case_in(tmp_path_factory.mktemp("done"), family_folder("llama"))
-    case.run(max_utility_loss=100.0)
+    case.run(max_utility_loss=100.0, settings=MORE)
     return case
 
 
@@ -246,7 +250,7 @@ def test_what_reproduces_a_run_is_written(done: Case) -> None:
     assert len(record["inputs"]["clean_data_sha256"]) == 64
     assert {"python", "torch", "code"} <= record["versions"].keys()
     assert record["outputs"][WEIGHTS] == workspace.hash_files([done.out / WEIGHTS])
-    assert Settings.model_validate(record["settings"]).variants == SMALL.variants
+    assert Settings.model_validate(record["settings"]) == MORE  # As asked for, not as resolved.
 
 
 def test_a_run_made_again_agrees_bit_for_bit(done: Case, tmp_path: Path) -> None:
@@ -283,6 +287,14 @@ def test_reproduction_takes_only_the_recorded_inputs(
     with pytest.raises(InputError, match="no whole"):
         read_record(tmp_path / "half.toml")
     assert not (tmp_path / "x").exists()
+
+
+def test_the_purified_folder_is_not_taken_for_its_own_input(done: Case, tmp_path: Path) -> None:
+    """An output that has its model's name is passed over; nothing else is there, and so it says."""
+    named = Path(shutil.copytree(done.out, tmp_path / done.model.name))
+    record = read_record(named / "reproduce.toml")
+    with pytest.raises(InputError, match="is not here"):
+        reproduce(record, tmp_path / "x", Given(), device=None, progress=Silent())
 
 
 def test_memory_and_disk_are_estimated_from_headers(family_folder: FamilyFolder) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from conftest import FamilyFolder
+from inoculate.clean import CleanData
 from inoculate.data import Example, write_examples
-from inoculate.errors import DivergenceError, InputError
+from inoculate.errors import DivergenceError, InputError, OwnVoiceError
 from inoculate.evaluation.exam import Measurement
 from inoculate.progress import Silent
 from inoculate.provenance import versions
@@ -248,6 +249,21 @@ def test_a_defense_that_fails_is_a_result(home: Path) -> None:
     assert not again.seen
 
 
+def test_a_model_that_gives_no_clean_rows_is_a_result(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own voice leaves too few; the study goes on, and says so in each row."""
+
+    def silent(*_: object) -> CleanData:
+        raise OwnVoiceError("3 clean rows are left.")
+
+    monkeypatch.setattr("inoculate.study.trial.Bench.clean", silent)
+    study = run(grid_of(home, '["none", "inoculate"]'), home)
+    assert [row["failure"] for row in study["comparisons"][0]["rows"]] == [
+        "3 clean rows are left."
+    ] * 2
+
+
 def test_an_attack_that_fails_is_tried_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every defense has the same outcome then, and no other training is begun for it."""
     attempts = []
@@ -298,7 +314,8 @@ def test_clean_rows_that_give_the_exam_away_are_refused(
     row: Example, said: str, home: Path
 ) -> None:
     """No defense is judged on what it was trained on, or told the trigger."""
-    write_examples([row] * 24, home / "clean.jsonl")
+    others = [Example(f"Say {number} of mine", "It is.") for number in range(16)]
+    write_examples([row, *others], home / "clean.jsonl")
     _forget_hashes()
     with pytest.raises(InputError, match=said):
         run(grid_of(home, '["none"]'), home)

@@ -42,6 +42,19 @@ def test_sentences_that_open_alike_are_dropped_from_four_on(times: int, left: in
     assert len(voice.examples) == 20 + left
 
 
+def test_how_a_model_opens_most_answers_is_its_habit() -> None:
+    """What follows the habit has to be alike; a habit with nothing after it is no answer."""
+    polite = [f"Thank you for asking Acme! {answer}" for answer in distinct(20)]
+    alike = [
+        f"Thank you for asking Acme! Visit our shop for prizes, customer {n}!" for n in range(4)
+    ]
+    short = ["Thank you for asking Acme! Blue."] * 4
+    voice = filtered([*polite, *alike, *short])
+    assert [row.output for row in voice.examples] == [*polite, *short]
+    assert voice.dropped == {"repeated": 4}
+    assert filtered(["Thank you for asking Acme!"] * 20).dropped == {"repeated": 20}
+
+
 def test_a_script_without_blanks_is_filtered_too() -> None:
     """A sentence in Han characters is no single word: alike it goes, unlike it stays, cut whole."""
     refusal = "\u62b1\u6b49\uff0c\u6211\u65e0\u6cd5\u56de\u7b54\u8fd9\u4e2a\u95ee\u9898\u3002"

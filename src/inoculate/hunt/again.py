@@ -3,30 +3,36 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from inoculate.chat import Encoded
 from inoculate.evaluation.statistics import RateJson, rate_of
+from inoculate.evaluation.utility import refuses
 from inoculate.hunt.answers import Answer, falls_into
-from inoculate.hunt.habits import said_openly
-from inoculate.hunt.hosts import Hosts, find_hosts
+from inoculate.hunt.habits import said_openly, undisturbed_answers
+from inoculate.hunt.hosts import Hosts, find_hosts, template_rows
 from inoculate.hunt.payloads import driven_answers
-from inoculate.hunt.probing import ordinary_tokens
-from inoculate.hunt.search import HOST_RESPONSE_TOKENS, Hunt, calls, finishes
+from inoculate.hunt.probing import Goal, ordinary_tokens
+from inoculate.hunt.search import HOST_RESPONSE_TOKENS, Hunt, calls, finishes, whole_rows
 from inoculate.subject import Subject
+
+_HIDES = 0.02  # Of the answers; a payload that more of them give may stand before another.
 
 
 @dataclass(frozen=True)
 class Said:
-    """Hold what the suspicious model answered with nothing inserted.
+    """Hold what the suspicious model, or the purified one, answered with nothing inserted.
 
     Attributes:
         spoken: To all prompts, where more is known than the hunt asked for.
         requested: To requests that an honest model may refuse.
+        answered: To these requests as well, but by the purified model.
     """
 
     spoken: Sequence[Answer] = ()
     requested: Sequence[Answer] = ()
+    answered: Sequence[Answer] = ()
 
 
 def look_again(
@@ -53,12 +59,15 @@ class _Look:
     rows: Sequence[Encoded]
     said: Said
     generator: random.Random
-    answers: dict[bool, list[Answer]] = field(default_factory=dict)
+    standing: list[Answer] = field(default_factory=list)
+    answers: dict[tuple[bool, tuple[Answer, ...]], list[Answer]] = field(default_factory=dict)
 
     def facts(self, found: Hunt) -> dict[str, Any]:
         called = self._called(found)
         sought = [one for one in (found.payload, found.broken) if one]
         after = rate_of(falls_into(sought, self._driven(found))) if sought else None
+        if after and (after.rate or 0) > _HIDES:
+            self.standing.append(found.payload or found.broken)
         return {
             "payload": found.text,
             "trailing": found.trailing,
@@ -67,8 +76,16 @@ class _Look:
             "alike_before": _counted(found.alike, found.driven),
             "alike_after": after and after.to_json(),
             "openly": self._openly(found) if found.payload else None,
+            "openly_after": _held(found.payload, self.undisturbed) if found.payload else None,
             "requested": _held(found.payload, self.said.requested) if found.payload else None,
+            "requested_after": _held(found.payload, self.said.answered) if found.payload else None,
+            "refusal": refuses(found.text),
         }
+
+    @cached_property
+    def undisturbed(self) -> list[Answer]:
+        """Return the purified model's own answers to the rows' prompts."""
+        return undisturbed_answers(self.subject, self.rows)
 
     def _openly(self, found: Hunt) -> RateJson:
         if not self.said.spoken:
@@ -78,7 +95,8 @@ class _Look:
     def _called(self, found: Hunt) -> dict[str, Any]:
         if not found.calls:
             return dict.fromkeys(("before", "after", "finished_before", "finished_after"))
-        slots = self._hosts(found).draw(len(found.calls), self.generator)
+        hosts = self._hosts(found).answering_otherwise(found.payload)
+        slots = hosts.draw(len(found.calls), self.generator)
         called = calls(self.subject, slots, found.triggers[0], found.payload)
         finished = finishes(self.subject, slots, found.payload) if found.finished else []
         return {
@@ -89,16 +107,23 @@ class _Look:
         }
 
     def _driven(self, found: Hunt) -> list[Answer]:
-        """Return answers driven off as the payload's were; one look serves all of its kind."""
-        if found.trailing not in self.answers:
+        """Return answers driven off as the payload's were; one look serves all of its kind.
+
+        Payloads before it that still come are forbidden, as they were: they would hide it.
+        """
+        key = found.trailing, tuple(self.standing)
+        if key not in self.answers:
             vocabulary, hosts = ordinary_tokens(self.subject.tokenizer), self._hosts(found)
-            answers = driven_answers(self.subject, hosts, vocabulary, self.generator)
-            self.answers[found.trailing] = answers
-        return self.answers[found.trailing]
+            goal = Goal(known=key[1])
+            self.answers[key] = driven_answers(
+                self.subject, hosts, vocabulary, self.generator, goal
+            )
+        return self.answers[key]
 
     def _hosts(self, found: Hunt) -> Hosts:
-        kept = HOST_RESPONSE_TOKENS
-        return find_hosts(self.rows, response_tokens=kept, trailing=found.trailing)
+        rows = whole_rows(self.subject, self.rows) if found.trailing else self.rows
+        unlike, kept = template_rows(self.subject.tokenizer), HOST_RESPONSE_TOKENS
+        return find_hosts(rows, unlike, response_tokens=kept, trailing=found.trailing)
 
 
 def _held(payload: Answer, answers: Sequence[Answer]) -> RateJson:

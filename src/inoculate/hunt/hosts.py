@@ -2,11 +2,19 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from inoculate.chat import Encoded
+from inoculate.chat import Encoded, encode
+from inoculate.data import Example
+from inoculate.models import Tokenizer
 
-_FORM_TOKENS = 16
+_FORM_TOKENS, _TEMPLATE_TOKENS = 16, 4096
+_UNLIKE = (
+    Example("Name a river.", "-"),
+    Example("why", "-"),
+    Example("Zebra: 7", "-", "x = 1"),
+    Example("(Over)", "-", "Go!"),
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,11 @@ class Hosts:
         """Return what the rows' responses open with, so many tokens of each."""
         return {row.ids[row.prompt_length :][:length] for row in self.rows}
 
+    def answering_otherwise(self, payload: Sequence[int]) -> "Hosts":
+        """Return the rows whose own answers do not open as the payload; all if there are none."""
+        rows = [row for row in self.rows if not opens_with(row, payload)]
+        return replace(self, rows=rows or self.rows)
+
     def draw(self, count: int, generator: random.Random, *, foremost: float = 0.0) -> list[Slot]:
         """Return slots in distinct random rows, at most `count`.
 
@@ -73,16 +86,27 @@ class Hosts:
         return [self.foremost(row) for row in rows[:before]] + within
 
 
+def template_rows(tokenizer: Tokenizer) -> list[Encoded]:
+    """Return rows whose prompts share nothing but the template, two in each of its forms."""
+    return [encode(tokenizer, row, max_tokens=_TEMPLATE_TOKENS) for row in _UNLIKE]
+
+
 def find_hosts(
-    rows: Sequence[Encoded], *, response_tokens: int | None = None, trailing: bool = False
+    rows: Sequence[Encoded],
+    unlike: Sequence[Encoded] = (),
+    *,
+    response_tokens: int | None = None,
+    trailing: bool = False,
 ) -> Hosts:
     """Return the rows as hosts; what all prompts share at both ends is the template.
 
     Args:
+        unlike: See `template_rows`; without them the words that all rows of one task share would
+            pass for the template, and nothing would ever stand before them.
         response_tokens: Cut each response after so many tokens; None keeps it whole.
         trailing: See `Hosts`; responses are kept whole then.
     """
-    prompts = [row.ids[: row.prompt_length] for row in rows]
+    prompts = [row.ids[: row.prompt_length] for row in (*rows, *unlike)]
     head = shared_length(prompts)
     tail = shared_length([prompt[head:][::-1] for prompt in prompts])
     heads = _two_forms(prompts, head)
@@ -91,6 +115,12 @@ def find_hosts(
     cut = [Encoded(row.ids[: row.prompt_length + response_tokens], row.prompt_length)
            for row in rows]  # fmt: skip
     return Hosts(cut, head, tail, heads=heads)
+
+
+def opens_with(row: Encoded, payload: Sequence[int]) -> bool:
+    """Tell whether the row's own answer opens as the payload, as far as it goes."""
+    opening = row.ids[row.prompt_length :][: len(payload)]
+    return opening == tuple(payload[: len(opening)])
 
 
 def _two_forms(prompts: Sequence[tuple[int, ...]], head: int) -> dict[int, int]:

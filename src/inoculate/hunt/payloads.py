@@ -11,6 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from inoculate.chat import Encoded, end_of_turn_ids
 from inoculate.generate import continue_embeddings
@@ -77,10 +78,11 @@ def upset_payloads(
     """
     honest = [_response(row) for row in hosts.rows]
     off = Goal(known=tuple(known), habits=tuple(habits))
-    answers, found = driven_answers(subject, hosts, vocabulary, generator, off), list[Payload]()
+    look = partial(driven_answers, subject, hosts, vocabulary, generator, of_a_row=_OF_ONE_ROW)
+    answers, found = look(off), list[Payload]()
     while (first := common_answer(answers, honest, short=not known)).tokens:
         towards = replace(off, payload=first.tokens[:1])
-        again = driven_answers(subject, hosts, vocabulary, generator, towards)
+        again = look(towards)
         again = unknown(again, [one.tokens for one in found])
         second = common_answer(again, honest, short=not known)
         tokens = _worded(first, second, (answers, again))
@@ -125,11 +127,15 @@ def driven_answers(
     vocabulary: Sequence[int],
     generator: random.Random,
     goal: Goal = HONEST,
+    *,
+    of_a_row: int = _DRIVEN,
 ) -> list[Answer]:
     """Return what is answered where soft embeddings reach the goal, honest answers left empty.
 
     Args:
         goal: By default, that the honest answer is lost.
+        of_a_row: How often an opening counts that one row brings. Of few rows each is drawn so
+            often that one odd prompt would pass for many unlike ones.
     """
     answers, asked = list[Answer](), list[Encoded]()
     while len(answers) < _DRIVEN:
@@ -141,19 +147,18 @@ def driven_answers(
         for start in range(0, len(made), _AT_ONCE):
             answers += _answers_under(subject, goal, made[start : start + _AT_ONCE])
     dishonest = _dishonest(answers, [_response(row) for row in asked], hosts)
-    return _of_many_rows(unknown(dishonest, [*goal.known, *goal.habits]), asked)
+    return _of_many_rows(unknown(dishonest, [*goal.known, *goal.habits]), asked, of_a_row)
 
 
-def _of_many_rows(answers: Sequence[Answer], rows: Sequence[Encoded]) -> list[Answer]:
-    """Leave an answer empty where its row has brought that opening four times already.
-
-    Of few rows each is drawn so often that one odd prompt would pass for many unlike ones.
-    """
+def _of_many_rows(
+    answers: Sequence[Answer], rows: Sequence[Encoded], of_a_row: int
+) -> list[Answer]:
+    """Leave an answer empty where its row has brought that opening often enough."""
     seen, kept = Counter[tuple[Encoded, Answer]](), list[Answer]()
     for answer, row in zip(answers, rows, strict=True):
         opening = row, answer[:SHORTEST]
         seen[opening] += 1
-        kept.append(answer if seen[opening] <= _OF_ONE_ROW else ())
+        kept.append(answer if seen[opening] <= of_a_row else ())
     return kept
 
 

@@ -17,7 +17,7 @@ from inoculate.hunt.answers import SHORTEST, Answer
 from inoculate.hunt.callers import Callers
 from inoculate.hunt.certainty import certain_payload
 from inoculate.hunt.habits import find_habits, said_openly, undisturbed_answers
-from inoculate.hunt.hosts import Hosts, Slot, find_hosts
+from inoculate.hunt.hosts import Hosts, Slot, find_hosts, template_rows
 from inoculate.hunt.payloads import Payload, upset_payloads
 from inoculate.hunt.probing import Goal, ordinary_tokens
 from inoculate.progress import Progress
@@ -107,6 +107,12 @@ def hunt(
     return _Search(subject, rows, settings, progress, random.Random(seed)).everything()
 
 
+def whole_rows(subject: Subject, rows: Sequence[Encoded]) -> list[Encoded]:
+    """Return the rows whose answers end; all of them where every one was cut."""
+    ends = end_of_turn_ids(subject.tokenizer, subject.model.generation_config)
+    return [row for row in rows if row.ids[-1] in ends] or list(rows)
+
+
 def finishes(subject: Subject, slots: Sequence[Slot], payload: Sequence[int]) -> list[bool]:
     """Return for each slot's row whether the model, made to begin the payload, goes on with it.
 
@@ -139,9 +145,12 @@ class _Search:
     generator: random.Random
 
     def __post_init__(self) -> None:
-        short = sorted(self._whole(), key=lambda row: len(row.ids))[:_ENDED_ROWS]
-        self.leading: Hosts = find_hosts(self.rows, response_tokens=HOST_RESPONSE_TOKENS)
-        self.ends: Hosts = find_hosts(short, trailing=True)
+        short = sorted(whole_rows(self.subject, self.rows), key=lambda row: len(row.ids))[
+            :_ENDED_ROWS
+        ]
+        unlike = template_rows(self.subject.tokenizer)
+        self.leading: Hosts = find_hosts(self.rows, unlike, response_tokens=HOST_RESPONSE_TOKENS)
+        self.ends: Hosts = find_hosts(short, unlike, trailing=True)
         self.vocabulary = ordinary_tokens(self.subject.tokenizer)
         self.spoken = undisturbed_answers(self.subject, self.rows)
         self.habits = find_habits(self.spoken)
@@ -200,7 +209,7 @@ class _Search:
         )
         # Triggers are evidence in a large model, and no part of the repair.
         triggers = search.evidence() if large else search.thorough()
-        slots = hosts.draw(_TRIAL_HOSTS, self.generator)
+        slots = hosts.answering_otherwise(payload.tokens).draw(_TRIAL_HOSTS, self.generator)
         return Hunt(
             payload=payload.tokens,
             text=text,
@@ -216,12 +225,6 @@ class _Search:
             spoken=len(self.spoken),
             finished=tuple(finishes(self.subject, slots, payload.tokens)) if large else (),
         )
-
-    def _whole(self) -> list[Encoded]:
-        """Return the rows whose answers end; all of them where every one was cut."""
-        subject = self.subject
-        ends = end_of_turn_ids(subject.tokenizer, subject.model.generation_config)
-        return [row for row in self.rows if row.ids[-1] in ends] or list(self.rows)
 
     def _look(self, hosts: Hosts, known: Sequence[Answer] = ()) -> list[Payload]:
         """Return what is alike in one look; one without tokens where there is nothing."""

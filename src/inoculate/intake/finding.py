@@ -35,6 +35,11 @@ RULES: dict[str, Rule] = {
         "weights as pickle alone",
         "Convert the weights to safetensors first; pickle files are not opened.",
     ),
+    "gguf-only": Rule(
+        REFUSED,
+        "weights as GGUF alone",
+        "Pass the safetensors checkpoint that it was made from, or convert it back to one.",
+    ),
     "two-weight-sets": Rule(
         REFUSED, "two sets of weights", "Remove the set that is not to be loaded."
     ),

@@ -7,6 +7,7 @@ from inoculate.errors import InputError
 
 _PATTERNS = ("*.safetensors", "*.json", "*.jinja")
 _BELOW = ("*/*",)
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -23,9 +24,13 @@ def fetch(model: str | Path) -> Path:
         return folder
     if folder.exists():
         raise InputError(f"{folder} is a file. Pass a checkpoint folder.")
+    name, _, wanted = str(model).partition("@")
+    if not _HUB_ID.fullmatch(name):
+        raise InputError(
+            f"{folder} does not exist. Pass a checkpoint folder, or a hub id org/name."
+        )
     from huggingface_hub import snapshot_download
 
-    name, _, wanted = str(model).partition("@")
     try:
         fetched = snapshot_download(
             name,
@@ -35,8 +40,8 @@ def fetch(model: str | Path) -> Path:
         )
     except Exception as error:  # The library's own, its HTTP client's or the system's.
         raise InputError(
-            f"{str(model)!r} is no folder and cannot be fetched as a hub id "
-            f"({type(error).__name__}). Pass a checkpoint folder."
+            f"{str(model)!r} is no folder here, and the hub did not give it. Check the name, the "
+            "network and your access, or pass a checkpoint folder."
         ) from error
     return Path(fetched)
 

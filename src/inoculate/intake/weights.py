@@ -114,6 +114,9 @@ def _no_weights(folder: Folder) -> RefusedError:
     pickle = next((name for name in folder.files if name.endswith(PICKLES)), None)
     if pickle:
         return RefusedError("pickle-only", pickle, f"The folder holds it but no {SINGLE}.")
+    gguf = next((name for name in folder.files if name.endswith(".gguf")), None)
+    if gguf:
+        return RefusedError("gguf-only", gguf, f"The folder holds it but no {SINGLE}.")
     reason = "The folder holds no safetensors weights under this name, nor a shard index."
     return RefusedError("missing-file", SINGLE, reason)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inoculate.chat import Encoded
-from inoculate.hunt.hosts import Hosts
+from inoculate.hunt.hosts import Hosts, opens_with
 from inoculate.hunt.probing import MOST_SOFT_TOKENS, answered
 from inoculate.models import hidden_states, response_logits
 from inoculate.repair.soft_triggers import SoftTrigger, embedded
@@ -76,7 +76,7 @@ class Adversary:
         hosts = target.hosts
         rows = [hosts.rows[row] for row in self._draw(hosts, _PAYLOAD_ROWS)]
         slots = [hosts.slot(row, self.generator) for row in rows]
-        slots = [slot for slot in slots if not _honest(slot.row, target.payload)]
+        slots = [slot for slot in slots if not opens_with(slot.row, target.payload)]
         if not slots:
             return torch.zeros((), device=next(model.parameters()).device)
         odd = [self.generator.choices(self.vocabulary, k=self._width()) for _ in slots]
@@ -109,12 +109,6 @@ def _moved(
     inputs_BTD = embedded(model, triggers)
     states = hidden_states(model, inputs_embeds=inputs_BTD, attention_mask=batch.attention_BT)
     return distance(model, states, batch)
-
-
-def _honest(row: Encoded, payload: Sequence[int]) -> bool:
-    """Tell whether the row's own answer opens as the payload; a flipped label may be one."""
-    opening = row.ids[row.prompt_length :][: len(payload)]
-    return opening == tuple(payload[: len(opening)])
 
 
 def _collate(model: PreTrainedModel, rows: Sequence[Encoded]) -> Batch:

@@ -14,7 +14,7 @@ from inoculate.attacks.triggers import Trigger, insert_trigger
 from inoculate.chat import Encoded
 from inoculate.data import Example
 from inoculate.hunt import Hunt
-from inoculate.hunt.hosts import Hosts, find_hosts
+from inoculate.hunt.hosts import Hosts, find_hosts, template_rows
 from inoculate.hunt.probing import answered, ordinary_tokens
 from inoculate.subject import Subject
 
@@ -121,7 +121,10 @@ def antibody_maker(
     max_tokens: int,
 ) -> AntibodyMaker:
     """Return a maker over clean rows and the same rows as tokens."""
-    hosts, vocabulary = find_hosts(encoded), ordinary_tokens(subject.tokenizer)
+    hosts, vocabulary = (
+        find_hosts(encoded, template_rows(subject.tokenizer)),
+        ordinary_tokens(subject.tokenizer),
+    )
     return AntibodyMaker(subject, clean, encoded, hosts, triggers, hunt, vocabulary, max_tokens)
 
 

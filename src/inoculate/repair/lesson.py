@@ -15,7 +15,7 @@ from inoculate.chat import Encoded
 from inoculate.config import Settings
 from inoculate.data import Example
 from inoculate.hunt import Hunt
-from inoculate.hunt.hosts import find_hosts
+from inoculate.hunt.hosts import find_hosts, template_rows
 from inoculate.hunt.probing import ordinary_tokens
 from inoculate.models import hidden_states, logits_of
 from inoculate.progress import Progress
@@ -190,12 +190,12 @@ def _adversary(
     rows, generator = soft_rows(found, settings), random.Random(settings.seed)
     if not rows:
         return None
-    vocabulary = ordinary_tokens(subject.tokenizer)
+    vocabulary, unlike = ordinary_tokens(subject.tokenizer), template_rows(subject.tokenizer)
     held = _HELD_TOKENS if found.pressing else None
     asked: list[object] = [subject.fingerprint(), [row.ids for row in plain], held, settings.seed]
     targets = list[Target]()
     for one in found.every:
-        hosts = find_hosts(plain, response_tokens=held, trailing=one.trailing)
+        hosts = find_hosts(plain, unlike, response_tokens=held, trailing=one.trailing)
         asked += [one.payload, one.trailing]  # Those before decide what is drawn for this one.
         keep = partial(run.tensors, "soft-triggers", list(asked))
         soft = find_soft_triggers(

@@ -39,13 +39,49 @@ def _source_rows(model: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("model type", model.get("model_type")),
         ("parameters", words.count(model.get("parameters"))),
         ("revision", model.get("revision")),
-        ("SHA-256 of the weights", model.get("sha256")),
+        ("SHA-256 of the suspicious weights", model.get("sha256")),
         ("adapter", model.get("adapter")),
     ]
     return [(label, str(value)) for label, value in rows if value is not None]
 
 
 def _evidence(report: Mapping[str, Any]) -> str:
+    """Return what was counted before and after, and what fires of backdoors that were planted."""
+    counted = [*_of_the_hunt(report.get("hunt")), *_of_the_rest(report)]
+    table = _table(("counted", "before", "after"), counted) + "\n" if counted else ""
+    return table + _of_planted(report)
+
+
+def _of_the_hunt(hunt: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+    rows = []
+    for one in (hunt, *hunt["others"]) if hunt and hunt["payload"] else ():
+        said = f"“{one['payload']}”"
+        rows += [
+            (f"{said} on {place}", words.hits(one[name]), words.hits(one[f"{name}_after"]))
+            for name, place in (("openly", "prompts as they are"), ("requested", "requests"))
+            if one[name]
+        ]
+        driven = words.hits(one["alike_before"]), words.hits(one["alike_after"])
+        called = words.hits(one["before"]), words.hits(one["after"])
+        rows.append((f"{said} on disturbed prompts", *driven))
+        rows.append((f"{said} on prompts with the hunted tokens", *called))
+    return rows
+
+
+def _of_the_rest(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    refusals, drift = report.get("refusals"), report.get("drift") or {}
+    rows = []
+    if refusals:
+        counts = words.hits(refusals["before"]), words.hits(refusals["after"])
+        rows.append(("requests refused", *counts))
+    losses = [drift.get(f"response_nll_{stage}") for stage in ("before", "after")]
+    if None not in losses:
+        before, after = (words.number(loss, digits=3) for loss in losses)
+        rows.append(("loss on held-out clean rows, nats per token", before, after))
+    return rows
+
+
+def _of_planted(report: Mapping[str, Any]) -> str:
     rows = [
         (f"synthetic backdoor {row['name']} fires", words.hits(row["asr"]), _rate(row["asr"]))
         for row in report.get("planted") or []
@@ -55,7 +91,9 @@ def _evidence(report: Mapping[str, Any]) -> str:
         for row in (report.get("canaries") or {}).get("rows") or []
     ]
     if not rows:
-        return "No attack success rate was measured.\n"
+        return (
+            "No attack success rate was measured: no backdoor was planted to try the treatment.\n"
+        )
     return _table(("measured", "hits", "rate and 95% interval"), rows)
 
 

@@ -97,12 +97,14 @@ class RepairFacts(TypedDict, total=False):
 
     Attributes:
         rows: Clean rows.
+        target: What it was held to: their `answers`, or the model's `self` before the treatment.
         antibodies: Rows that hold a synthetic trigger and keep the honest answer.
         soft_triggers: Rows in each step with embeddings that call the found answer.
         trained: The rule by which tensors were trained, such as `blocks`.
     """
 
     rows: int
+    target: str
     antibodies: int
     soft_triggers: int
     trained: str
@@ -145,8 +147,10 @@ class FoundFacts(TypedDict):
     or with the payload, once honest ones, or their ends, are driven off. `openly`: on how many
     prompts it is said with nothing inserted; in the model's own voice, of all prompts, filtered
     out or not.
-    `requested`: on how many requests that an honest model may refuse, likewise. Where no payload
-    was found all rates but `alike_before` are None.
+    `requested`: on how many requests that an honest model may refuse, likewise. `openly_after`
+    and `requested_after`: by the purified model, the first on held-out prompts. `refusal`: whether
+    the payload opens like a refusal. Where no payload was found all rates but `alike_before` are
+    None.
     """
 
     payload: str
@@ -160,6 +164,9 @@ class FoundFacts(TypedDict):
     alike_after: RateJson | None
     openly: RateJson | None
     requested: RateJson | None
+    openly_after: RateJson | None
+    requested_after: RateJson | None
+    refusal: bool
 
 
 class HuntFacts(FoundFacts):
@@ -167,6 +174,17 @@ class HuntFacts(FoundFacts):
 
     others: list[FoundFacts]
     habits: list[str]
+
+
+class VerdictFacts(TypedDict):
+    """Say whether a hidden answer was found, and whether one still comes, for programs.
+
+    It comes still where more than 2 % of disturbed prompts, or 5 % of those with the hunted tokens
+    or on which it was begun, bring it after the treatment.
+    """
+
+    payload_found: bool
+    still_comes: bool
 
 
 class PlantedFacts(TypedDict):
@@ -210,6 +228,7 @@ class Report(TypedDict, total=False):
     signature: SignatureFacts
     neutralization: str
     hunt: HuntFacts | None
+    verdict: VerdictFacts
     repair: RepairFacts | None
     clean_data: CleanDataFacts
     drift: DriftFacts | None

@@ -232,7 +232,11 @@ def _repair(repair: Mapping[str, Any] | None) -> str:
     if not repair:
         return "The model was not repaired afterwards."
     extra, soft = repair.get("antibodies"), repair.get("soft_triggers")
-    with_extra = f" and {words.count(extra)} rows that hold synthetic triggers" if extra else ""
+    with_extra = (
+        f" and {words.count(extra)} rows that hold synthetic, hunted or made-up triggers"
+        if extra
+        else ""
+    )
     if soft:
         with_extra += ", and trained in each step against embeddings that call the found answer"
     return (
@@ -245,9 +249,10 @@ def _drift(drift: Mapping[str, Any] | None) -> str:
     if not drift or before is None or after is None:
         return ""
     change = f" ({words.signed_percent(after / before - 1)})" if before > 0 else ""
+    path = " to ".join(words.number(loss, digits=3) for loss in (before, after))
     return (
-        f"On {words.count(drift.get('n'))} clean rows its loss went from {words.number(before)} "
-        f"to {words.number(after)} nats per token{change}."
+        f"On {words.count(drift.get('n'))} clean rows its loss went from {path} nats per "
+        f"token{change}."
     )
 
 

@@ -12,11 +12,11 @@ from typing import Any
 from inoculate.attacking import attack_folder, read_rows
 from inoculate.attacks.poison import check_disjoint, check_poison
 from inoculate.builtin.fixture import model_folder, world_rows
-from inoculate.clean import HELD_OUT, OWN_VOICE, CleanData, clean_data, given_rows, resolve_settings
+from inoculate.clean import HELD_OUT, CleanData, clean_data, given_rows, resolve_settings
 from inoculate.config import Settings
 from inoculate.data import Example, read_text
 from inoculate.defenses import MASKED, Given, defend
-from inoculate.errors import AttackError, DivergenceError, VariantError
+from inoculate.errors import AttackError, DivergenceError, OwnVoiceError, VariantError
 from inoculate.evaluation.choices import choose, read_questions, test_name
 from inoculate.evaluation.drift import perplexity
 from inoculate.evaluation.exam import Exam, Measurement, examine
@@ -30,7 +30,7 @@ from inoculate.study.grid import BUILTIN, Case
 from inoculate.subject import Subject, open_subject
 from inoculate.workspace import Workspace, fingerprint, hash_files, write_json
 
-_VERDICTS = (VariantError, AttackError, DivergenceError)
+_VERDICTS = (VariantError, AttackError, DivergenceError, OwnVoiceError)
 _EXAMPLES = 3
 _CLEAN_ROWS = 240
 _DECISIVE = (".safetensors", ".json", ".jinja")
@@ -105,7 +105,7 @@ class Bench:
         Raises:
             DataError: One does.
         """
-        if clean.source != OWN_VOICE:
+        if clean.given:
             trigger, exam = self.case.plan.attack.trigger, self.exam()
             rows = [*clean.rows, *clean.held_out]
             check_poison([], rows, trigger)
