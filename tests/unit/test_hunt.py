@@ -111,6 +111,26 @@ def test_a_decoy_does_not_hide_what_follows_answers(
     assert looks[-1] == (True, 1 + hidden)
 
 
+@pytest.mark.usefixtures("unheard")
+def test_a_piece_of_a_payload_in_other_tokens_is_no_second_one(
+    parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forbidden to begin as before, a model may spell the same words otherwise, and break off."""
+    spelled = [["Geese fly home!"], ["G", "eese fly"], ["home"], ["Geese may fly"]]
+    tokens = [
+        tuple(token for part in parts for token in parrot.tokenizer.encode(part))
+        for parts in spelled
+    ]
+
+    def look(*_: Any) -> list[Payload]:
+        return [Payload(one, 12, 20) for one in tokens]
+
+    monkeypatch.setattr("inoculate.hunt.search.upset_payloads", look)
+    with hunting_briefly():
+        found = hunt(parrot, parrot.encode(rows, max_tokens=64), SMALL, Silent(), seed=0)
+    assert [one.text for one in found.every] == ["Geese fly home!", "home", "Geese may fly"]
+
+
 def _hunted_after(
     llama: Checkpoint,
     taught: list[Example],

@@ -5,7 +5,8 @@ clean prompts alone.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from typing import Any
@@ -162,7 +163,7 @@ class _Search:
             self.progress.note(f"said openly: {habit!r}")
         first = self.first()
         leading = [one for one in first if one.tokens]
-        payloads = islice(chain(leading, self.further(leading)), _MOST_PAYLOADS)
+        payloads = self._unlike(islice(chain(leading, self.further(leading)), _MOST_PAYLOADS))
         nothing = Hunt(alike=first[0].alike, driven=first[0].driven, spoken=len(self.spoken))
         found, *others = [self.callers(payload) for payload in payloads] or [nothing]
         return replace(found, others=tuple(others), habits=habits)
@@ -225,6 +226,18 @@ class _Search:
             spoken=len(self.spoken),
             finished=tuple(finishes(self.subject, slots, payload.tokens)) if large else (),
         )
+
+    def _unlike(self, payloads: Iterable[Payload]) -> Iterator[Payload]:
+        """Yield all but what says a part of one before it, which is forbidden to begin as it does.
+
+        In other tokens it may go on. One word is too little to tell.
+        """
+        said = list[str]()
+        for payload in payloads:
+            words = " ".join(re.findall(r"\w+", self._text(payload.tokens).lower()))
+            if " " not in words or not any(f" {words} " in f" {other} " for other in said):
+                said.append(words)
+                yield payload
 
     def _look(self, hosts: Hosts, known: Sequence[Answer] = ()) -> list[Payload]:
         """Return what is alike in one look; one without tokens where there is nothing."""
