@@ -146,9 +146,8 @@ class _Search:
     generator: random.Random
 
     def __post_init__(self) -> None:
-        short = sorted(whole_rows(self.subject, self.rows), key=lambda row: len(row.ids))[
-            :_ENDED_ROWS
-        ]
+        whole = whole_rows(self.subject, self.rows)
+        short = sorted(whole, key=lambda row: len(row.ids))[:_ENDED_ROWS]
         unlike = template_rows(self.subject.tokenizer)
         self.leading: Hosts = find_hosts(self.rows, unlike, response_tokens=HOST_RESPONSE_TOKENS)
         self.ends: Hosts = find_hosts(short, unlike, trailing=True)
@@ -163,7 +162,7 @@ class _Search:
             self.progress.note(f"said openly: {habit!r}")
         first = self.first()
         leading = [one for one in first if one.tokens]
-        payloads = self._unlike(islice(chain(leading, self.further(leading)), _MOST_PAYLOADS))
+        payloads = self._apart(islice(chain(leading, self.further(leading)), _MOST_PAYLOADS))
         nothing = Hunt(alike=first[0].alike, driven=first[0].driven, spoken=len(self.spoken))
         found, *others = [self.callers(payload) for payload in payloads] or [nothing]
         return replace(found, others=tuple(others), habits=habits)
@@ -227,7 +226,7 @@ class _Search:
             finished=tuple(finishes(self.subject, slots, payload.tokens)) if large else (),
         )
 
-    def _unlike(self, payloads: Iterable[Payload]) -> Iterator[Payload]:
+    def _apart(self, payloads: Iterable[Payload]) -> Iterator[Payload]:
         """Yield all but what says a part of one before it, which is forbidden to begin as it does.
 
         In other tokens it may go on. One word is too little to tell.

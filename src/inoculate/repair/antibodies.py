@@ -121,10 +121,8 @@ def antibody_maker(
     max_tokens: int,
 ) -> AntibodyMaker:
     """Return a maker over clean rows and the same rows as tokens."""
-    hosts, vocabulary = (
-        find_hosts(encoded, template_rows(subject.tokenizer)),
-        ordinary_tokens(subject.tokenizer),
-    )
+    hosts = find_hosts(encoded, template_rows(subject.tokenizer))
+    vocabulary = ordinary_tokens(subject.tokenizer)
     return AntibodyMaker(subject, clean, encoded, hosts, triggers, hunt, vocabulary, max_tokens)
 
 
