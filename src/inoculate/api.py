@@ -151,6 +151,7 @@ def _evidence(
 def _treat(
     subject: Subject, clean: CleanData, settings: Settings, run: Workspace, show: Progress
 ) -> dict[str, Any]:
+    data = _clean_facts(subject, clean, settings, show)
     held_out = subject.encode(clean.held_out, max_tokens=settings.max_tokens)
     before, requested = stand(subject.model, held_out), _to_requests(subject)
     started = time.perf_counter()
@@ -166,7 +167,7 @@ def _treat(
         "intake": [finding.to_json() for finding in subject.findings],
         "seed": settings.seed,
         "stages": {"purify": round(seconds, 1)},
-        "clean_data": clean.to_json(),
+        "clean_data": data,
         "drift": drift(before, after, len(held_out)),
         "refusals": {"before": _refusals(requested), "after": _refusals(answered)},
         "planted": _planted_rates(purification, clean, settings),
@@ -174,6 +175,19 @@ def _treat(
         "verdict": judged(hunt),
         **_what_changed(purification, settings),
     }
+
+
+def _clean_facts(
+    subject: Subject, clean: CleanData, settings: Settings, show: Progress
+) -> dict[str, Any]:
+    """Return where the clean rows came from, and how many are longer than may be trained on."""
+    cut = subject.cut(clean.rows, max_tokens=settings.max_tokens)
+    if cut:
+        show.note(
+            f"{cut} of {len(clean.rows)} clean rows are longer than max_tokens = "
+            f"{settings.max_tokens}; their ends are left out"
+        )
+    return {**clean.to_json(), "cut": cut}
 
 
 def _to_requests(subject: Subject) -> list[str]:

@@ -1,5 +1,6 @@
 """Settings as a TOML file whose comments are the settings' own documentation."""
 
+import difflib
 import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,17 +51,29 @@ def read_toml(path: Path, kind: type[Model], *, context: Any = None) -> Model:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path} cannot be read as TOML: {error}.") from error
     except ValidationError as error:
-        raise InputError(f"{path}: {first_problem(error)}.") from error
+        raise InputError(f"{path}: {first_problem(error, kind)}.") from error
 
 
-def first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError, kind: type[BaseModel]) -> str:
     """Return the place and the reason of the first mistake, without a full stop."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     reason = str(first["msg"]).removeprefix("Value error, ").removesuffix(".")
     if first["type"] == "extra_forbidden":
-        reason = "there is no such entry"
+        reason = "there is no such entry" + _hint(kind, [str(part) for part in first["loc"]])
     return f"{place}: {reason}" if place else reason
+
+
+def _hint(kind: type[BaseModel], place: list[str]) -> str:
+    """Return the nearest name in the group where there is no such entry, if one is near."""
+    *groups, name = place
+    for group in groups:
+        field = kind.model_fields.get(group)
+        if field is None or not isinstance(field.annotation, type):
+            return ""
+        kind = field.annotation
+    near = difflib.get_close_matches(name, kind.model_fields, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _lines(group: BaseModel, *, skip: set[str]) -> list[str]:

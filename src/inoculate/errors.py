@@ -11,7 +11,8 @@ InoculateError                 exit code 1
 ├── VariantError               exit code 3: a synthetic backdoor was not learned
 ├── AttackError                exit code 4: a planted backdoor stayed below its floor
 ├── UtilityError               exit code 5: the purified model lost too much utility
-└── ReproductionError          exit code 6: outputs differ from those to reproduce
+├── ReproductionError          exit code 6: outputs differ from those to reproduce
+└── RemainsError               exit code 7: what the hunt found still comes; the output is written
 """
 
 import difflib
@@ -82,3 +83,9 @@ class ReproductionError(InoculateError):
     """Signal that a run which was made again came out otherwise."""
 
     exit_code = 6
+
+
+class RemainsError(InoculateError):
+    """Signal that an answer which the hunt found still comes from the purified model."""
+
+    exit_code = 7

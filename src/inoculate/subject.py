@@ -1,6 +1,7 @@
 """The model under treatment: a full checkpoint, or an adapter over a trusted base."""
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,6 +100,11 @@ class Subject:
     def encode(self, examples: list[Example], *, max_tokens: int) -> list[Encoded]:
         """Return the examples as tokens."""
         return [encode(self.tokenizer, example, max_tokens=max_tokens) for example in examples]
+
+    def cut(self, examples: list[Example], *, max_tokens: int) -> int:
+        """Return how many of the examples are longer than that, and lose their ends."""
+        whole = self.encode(examples, max_tokens=sys.maxsize)
+        return sum(len(row.ids) > max_tokens for row in whole)
 
     def allow(self, touch: str) -> list[str]:
         """Let gradients reach only the named part; returns the parameters' names."""

@@ -301,7 +301,7 @@ def test_the_doors_would_be_heard(house: House, tmp_path: Path) -> None:
         ("reproduce HOME/record.toml -o out", "it names no outputs"),
         ("purify ./nowhere/model -o out", "nowhere/model does not exist. Pass a checkpoint"),
         ("purify builtin -o out --seed 9223372036854775808", "Invalid value"),
-        ("purify builtin -o out --config HOME/typo.toml", "repair.epoch: there is no such entry"),
+        ("purify builtin -o out --config HOME/typo.toml", "did you mean 'epochs'?"),
         ("attack builtin -o out --epochs nan", "must be above 0"),
     ],
 )

@@ -126,3 +126,11 @@ def test_given_answers_are_taken_as_they_are(subject: Subject, tmp_path: Path) -
         mixed = written(tmp_path / "mixed.jsonl", [*rows, {"instruction": "Say", **odd}])
         with pytest.raises(DataError, match=said):
             clean_data(subject, mixed, Settings(), Workspace(tmp_path / "run"), Silent())
+
+
+def test_rows_that_are_too_long_are_counted(subject: Subject) -> None:
+    """Whoever gives long answers learns that their ends are not trained on."""
+    rows = [Example("Say it.", " ".join(["word"] * n)) for n in (1, 60, 200)]
+    longest = max(len(row.ids) for row in subject.encode(rows[:2], max_tokens=4096))
+    assert subject.cut(rows, max_tokens=longest) == 1
+    assert subject.cut(rows, max_tokens=longest - 1) == 2

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from inoculate.api import Purified
+from inoculate.cli import main
 from inoculate.config import Settings
 from inoculate.evaluation.statistics import Rate
 from inoculate.report import (
@@ -378,6 +381,27 @@ def test_a_payload_that_still_comes_is_told(
     write_report(tmp_path, {**report, "hunt": hunt})
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert ("not all of it was removed, so do not rely on this model" in page) is remains
+
+
+@pytest.mark.parametrize(("after", "code"), [(0, 0), (7, 7)])
+def test_what_still_comes_has_an_exit_code(
+    after: int,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A script that goes on after `purify` is stopped by a model that is not to be relied on."""
+    report = sample_report()
+    report["hunt"]["finished_after"] = rate(after, 20)
+    monkeypatch.setattr("inoculate.api.purify", lambda *_, **__: Purified(tmp_path, report))
+    monkeypatch.setattr(sys, "argv", ["inoculate", "purify", "model", "-o", "out"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr()
+    assert (ended.value.code or 0) == code
+    assert ("still comes on 7 of 20 prompts" in told.err) is bool(code)
+    assert "report.html" in told.out
 
 
 def test_further_payloads_are_told(tmp_path: Path) -> None:

@@ -49,8 +49,8 @@ app = typer.Typer(
     help="Remove backdoors from language models without knowing the trigger.\n\n"
     "Exit codes: 0 done · 1 unexpected failure · 2 bad input · 3 a synthetic backdoor was not "
     "learned · 4 a planted canary stayed below its floor · 5 too much utility lost · 6 outputs "
-    "differ from those to reproduce · 130, 143 stopped; purify, demo, compare and reproduce go on "
-    "with the same command.",
+    "differ from those to reproduce · 7 what the hunt found still comes · 130, 143 stopped; "
+    "purify, demo, compare and reproduce go on with the same command.",
 )
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from inoculate.errors import RemainsError
 from inoculate.evaluation.exam import RATES
 from inoculate.report.found import remaining
 from inoculate.report.verdict import test_result
@@ -172,7 +173,11 @@ def show_utility(console: Console, compared: Mapping[str, Any]) -> None:
 
 
 def show_purified(console: Console, report: Mapping[str, Any], output: Path) -> None:
-    """Print what a purification changed, and where its report is."""
+    """Print what a purification changed, and where its report is.
+
+    Raises:
+        RemainsError: What the hunt found still comes; the output stays, with its report.
+    """
     moved = report["drift"]
     console.print(f"share neutralized: {100 * report['signature']['share']:g}%")
     before, after = moved["response_nll_before"], moved["response_nll_after"]
@@ -185,9 +190,9 @@ def show_purified(console: Console, report: Mapping[str, Any], output: Path) -> 
             "hunt: no answer was found that unlike prompts share; repaired without aim: a backdoor "
             "that was missed may still be whole"
         )
-    if warning := remaining(hunt):
-        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
     console.print(f"report: {output / 'report.html'}", markup=False)
+    if left := remaining(hunt):
+        raise RemainsError(left)
 
 
 def show_extras(console: Console, row: Mapping[str, Any]) -> None:

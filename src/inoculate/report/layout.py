@@ -111,12 +111,16 @@ class RepairFacts(TypedDict, total=False):
 
 
 class CleanDataFacts(TypedDict, total=False):
-    """Say where the clean rows came from; `dropped` maps a reason to a number of rows."""
+    """Say where the clean rows came from; `dropped` maps a reason to a number of rows.
+
+    Rows that are `cut` are longer than the run's `max_tokens`, and lost their ends.
+    """
 
     source: Literal["user file", "user prompts", "own voice", "own voice, simple prompts"]
     rows: int
     held_out: int
     dropped: Mapping[str, int]
+    cut: int
     sha256: str | None
 
 

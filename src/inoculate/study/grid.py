@@ -251,7 +251,7 @@ def _check_entry(grid: Grid, entry: Entry) -> None:
     try:
         settings = grid.settings_for(entry, seed=0)
     except ValidationError as error:
-        raise ValueError(f"{entry.name!r}: settings.{first_problem(error)}") from error
+        raise ValueError(f"{entry.name!r}: settings.{first_problem(error, Settings)}") from error
     check_settings(settings)
     fixed = settings.signature.share is not None
     if entry.defense in MASKED and not fixed and not _holds(grid.defenses, OURS):
