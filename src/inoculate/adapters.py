@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inoculate.errors import CheckpointError
-from inoculate.intake import Staged, admit_adapter
+from inoculate.intake import Staged
 from inoculate.models import Checkpoint
 
 _WEIGHTS = "adapter_model.safetensors"
@@ -28,17 +28,8 @@ PROJECTIONS = (
 )  # fmt: skip
 
 
-def load_adapter(base: Checkpoint, folder: Path) -> PeftModel:
-    """Put a LoRA adapter over its base; only the adapter is trainable.
-
-    Raises:
-        CheckpointError: The folder is no safetensors LoRA adapter, or fits another base.
-    """
-    return load_staged_adapter(base, admit_adapter(folder, base.staged.config))
-
-
-def load_staged_adapter(base: Checkpoint, staged: Staged) -> PeftModel:
-    """Put the staging copy of a LoRA adapter over its base.
+def load_adapter(base: Checkpoint, staged: Staged) -> PeftModel:
+    """Put the staging copy of a LoRA adapter over its base; only the adapter is trainable.
 
     Raises:
         CheckpointError: The adapter does not fit its base.

@@ -183,7 +183,7 @@ def open_subject(model: Path, *, adapter: Path | None = None, device: str = "aut
     if adapter is None:
         return Subject(base, base.model, None)
     staged = admit_adapter(adapter, base.staged.config)
-    wrapped = adapters.load_staged_adapter(base, staged)
+    wrapped = adapters.load_adapter(base, staged)
     if not adapters.factors(wrapped):
         raise CheckpointError(f"Adapter {adapter} holds no LoRA factors.")
     return replace(Subject.wrapped(base, wrapped, adapter), staged=staged)

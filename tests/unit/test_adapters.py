@@ -23,6 +23,7 @@ from inoculate.components import CHANNELS, HEADS, tensor_names
 from inoculate.config import Settings
 from inoculate.errors import CheckpointError
 from inoculate.hunt import Hunt
+from inoculate.intake import admit_adapter
 from inoculate.models import Checkpoint, load
 from inoculate.repair import trained_part
 from inoculate.repair.lesson import rate_factor
@@ -46,6 +47,11 @@ def folder(family_folder: FamilyFolder, tmp_path: Path) -> Path:
         model = get_peft_model(load(family_folder(), device="cpu").model, config)
     model.save_pretrained(tmp_path / "adapter")
     return tmp_path / "adapter"
+
+
+def loaded(base: Checkpoint, folder: Path) -> PeftModel:
+    """Put the checked copy of an adapter over its base."""
+    return load_adapter(base, admit_adapter(folder, base.staged.config))
 
 
 def test_what_is_measured_is_what_is_saved(
@@ -90,7 +96,7 @@ def test_what_is_not_a_weight_tells_subjects_apart(
 
 def test_only_the_adapter_trains(llama: Checkpoint, folder: Path) -> None:
     """A loaded adapter is trainable, its base is not, and the model evaluates."""
-    model = load_adapter(llama, folder)
+    model = loaded(llama, folder)
     names = [name for name, value in model.named_parameters() if value.requires_grad]
     assert names
     assert all("lora_" in name for name in names)
@@ -122,7 +128,7 @@ def test_the_repair_is_gentler_with_an_adapter_it_can_aim_at(
 def test_dense_update_is_merged_minus_base(family_folder: FamilyFolder, folder: Path) -> None:
     """s·B·A of each projection is what PEFT's own merging adds to the base."""
     base = {n: v.detach() for n, v in load(family_folder(), device="cpu").model.named_parameters()}
-    model = load_adapter(load(family_folder(), device="cpu"), folder)
+    model = loaded(load(family_folder(), device="cpu"), folder)
     update = DenseUpdate(model)
     merged = merged_weights(model, base)
     theirs = dict(model.merge_and_unload().named_parameters())
@@ -134,7 +140,7 @@ def test_dense_update_is_merged_minus_base(family_folder: FamilyFolder, folder: 
 
 def test_saved_adapter_loads_in_peft(llama: Checkpoint, folder: Path, tmp_path: Path) -> None:
     """What is saved keeps config, keys and dtypes, and PEFT loads the changed factors."""
-    model = load_adapter(llama, folder)
+    model = loaded(llama, folder)
     with torch.no_grad():
         factors(model)[QUERY][1].zero_()
     save_adapter_like(folder, tmp_path / "out", model)
@@ -150,7 +156,7 @@ def test_saved_adapter_loads_in_peft(llama: Checkpoint, folder: Path, tmp_path: 
 def test_base_stays_as_it_was(llama: Checkpoint, folder: Path) -> None:
     """Wrapping changes no bit of the base, and reading components covers every projection."""
     before = load(llama.folder, device="cpu").model.state_dict()
-    model = load_adapter(llama, folder)
+    model = loaded(llama, folder)
     inner = {n.replace(".base_layer", ""): v for n, v in model.get_base_model().named_parameters()}
     assert all(torch.equal(inner[n], v) for n, v in before.items() if n in inner)
 
@@ -193,7 +199,7 @@ def test_incomplete_folder_is_refused(llama: Checkpoint, folder: Path, name: str
     """A folder without its config, or with pickle weights alone, names what it lacks."""
     (folder / name).unlink()
     with pytest.raises(CheckpointError, match=name):
-        load_adapter(llama, folder)
+        loaded(llama, folder)
 
 
 def test_adapter_of_another_width_is_refused(llama: Checkpoint, folder: Path) -> None:
@@ -204,7 +210,7 @@ def test_adapter_of_another_width_is_refused(llama: Checkpoint, folder: Path) ->
     wider = {name: torch.cat([value, value], dim=1) for name, value in inputs.items()}
     save_file(tensors | wider, path)
     with pytest.raises(CheckpointError, match="does not fit"):
-        load_adapter(llama, folder)
+        loaded(llama, folder)
 
 
 def test_adapter_with_other_layers_is_refused(llama: Checkpoint, folder: Path) -> None:
@@ -213,7 +219,7 @@ def test_adapter_with_other_layers_is_refused(llama: Checkpoint, folder: Path) -
     tensors = load_file(path)
     save_file({n.replace("layers.1.", "layers.7."): v for n, v in tensors.items()}, path)
     with pytest.raises(CheckpointError, match="does not fit"):
-        load_adapter(llama, folder)
+        loaded(llama, folder)
 
 
 def test_adapter_that_is_no_plain_lora_is_refused(
@@ -224,4 +230,4 @@ def test_adapter_that_is_no_plain_lora_is_refused(
     config = json.loads((broken / "adapter_config.json").read_text())
     (broken / "adapter_config.json").write_text(json.dumps(config | {"use_dora": True}))
     with pytest.raises(CheckpointError, match="DoRA"):
-        load_adapter(load(family_folder(), device="cpu"), broken)
+        loaded(load(family_folder(), device="cpu"), broken)

@@ -13,11 +13,10 @@ from inoculate.components import (
     CHANNELS,
     HEADS,
     Kind,
-    read_components,
     tensor_names,
-    write_components,
 )
 from inoculate.models import weight_files
+from whole_components import read_components, write_components
 
 KINDS = pytest.mark.parametrize("kind", [CHANNELS, HEADS], ids=lambda kind: kind.name)
 

@@ -8,12 +8,13 @@ from inoculate import adapters
 from inoculate.adapters import DenseUpdate
 from inoculate.architecture import Architecture
 from inoculate.chat import encode
-from inoculate.components import CHANNELS, COLUMNS, HEADS, ROWS, Kind, read_components, read_part
+from inoculate.components import CHANNELS, COLUMNS, HEADS, ROWS, Kind, read_part
 from inoculate.data import Example
 from inoculate.errors import UnknownNameError
 from inoculate.models import Checkpoint
 from inoculate.neutralize import NEUTRALIZATIONS, neutralize, neutralize_adapter
 from inoculate.train import collate, language_modeling
+from whole_components import read_components
 
 KINDS = pytest.mark.parametrize("kind", [CHANNELS, HEADS], ids=lambda kind: kind.name)
 
