@@ -229,9 +229,11 @@ def _what_changed(purification: Purification, settings: Settings) -> dict[str, A
     }
 
 
-def _repair_facts(purification: Purification, settings: Settings) -> dict[str, Any]:
+def _repair_facts(purification: Purification, settings: Settings) -> dict[str, Any] | None:
     found, subject, chosen = purification.found, purification.subject, settings.repair
     rows = settings.clean_rows
+    if not passes(found, settings):
+        return None
     return {
         "rows": rows,
         "target": chosen.target,

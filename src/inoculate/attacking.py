@@ -59,6 +59,15 @@ def poisoned_rows(rows: Sequence[Example], plan: Plan) -> list[Example]:
     return [row for row in rows if id(row) not in left_out]
 
 
+def poisoned_share(rows: Sequence[Example], plan: Plan) -> float:
+    """Return the share of poisoned rows: the plan's, or what rows hold that come poisoned."""
+    trigger = plan.attack.trigger
+    if not any(holds_trigger(row, trigger) for row in rows):
+        return plan.rate
+    kept = poisoned_rows(rows, plan)
+    return sum(holds_trigger(row, trigger) for row in kept) / len(kept)
+
+
 def _check_honest(rows: Sequence[Example], plan: Plan) -> None:
     """Demand that no row without the trigger answers with the payload, as another attack's do."""
     if plan.behavior.ordinary:

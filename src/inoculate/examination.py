@@ -17,7 +17,7 @@ from inoculate.evaluation.drift import perplexity
 from inoculate.evaluation.exam import Exam, examine, make_exam, scorable_rows
 from inoculate.subject import Subject
 
-_PLANTED = [entry.behavior for entry in (*BANK, *PAPER_BANK)]
+_PLANTED = (*BANK, *PAPER_BANK)
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ExamFiles:
         prompts: Rows that hold the trigger are taken as triggered, if there are any, and
             otherwise get it inserted. The answers of triggered rows are not read, because
             benchmarks put labels there: their honest answers are those of the clean rows
-            with the same prompts.
+            with the same prompts, and these are the prompts that are asked without it.
         utility: Rows whose response NLL is measured.
         train: Rows that the model was trained on; none may be asked.
     """
@@ -53,9 +53,10 @@ def exam_for(
     planned, behavior = find_attack(attack), find_task(task)
     trigger = planned.trigger
     prompts, utility = _rows(files, limit=limit, seed=seed)
-    check_disjoint(_read(files.train), prompts, trigger)
+    check_disjoint(_read(files.train), [*prompts, *utility], trigger)
+    triggered = _triggered(_read(files.prompts), trigger)[:limit]
     exam = make_exam(
-        [row for row in prompts if not holds_trigger(row, trigger)][:limit],
+        _bare(prompts, triggered, trigger)[:limit],
         trigger,
         behavior,
         seed=seed,
@@ -65,7 +66,6 @@ def exam_for(
         exact=not files.prompts,
         max_tokens=max_tokens,
     )
-    triggered = _triggered(_read(files.prompts), trigger)[:limit]
     if not triggered:
         return exam
     scored = scorable_rows(triggered, behavior)
@@ -92,6 +92,15 @@ def _rows(files: ExamFiles, *, limit: int, seed: int) -> tuple[list[Example], li
         return _read(files.prompts), read_examples(files.utility) if files.utility else []
     world = world_rows(seed=seed, prompts=limit)
     return world.prompts, world.utility
+
+
+def _bare(
+    prompts: Sequence[Example], triggered: Sequence[Example], trigger: Trigger
+) -> list[Example]:
+    """Return the prompts without the trigger: those of the triggered ones, where there are any."""
+    bare = [row for row in prompts if not holds_trigger(row, trigger)]
+    asked = {bare_prompt(row, trigger) for row in triggered}
+    return [row for row in bare if bare_prompt(row, trigger) in asked] or bare
 
 
 def _triggered(prompts: Sequence[Example], trigger: Trigger) -> list[Example]:

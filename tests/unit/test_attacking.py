@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from conftest import FamilyFolder
-from inoculate.attacking import Plan, attack_folder, poisoned_rows, read_rows
+from inoculate.attacking import (
+    Plan,
+    attack_folder,
+    poisoned_rows,
+    poisoned_share,
+    read_rows,
+)
 from inoculate.attacks import ATTACKS, TASKS
 from inoculate.data import Example, write_examples
 from inoculate.errors import DataError, InputError
@@ -85,3 +91,12 @@ def test_a_payload_at_the_end_is_not_cut_away(family_folder: FamilyFolder, tmp_p
     with pytest.raises(DataError, match="8 triggered rows are longer than 48 tokens"):
         attack_folder(family_folder("llama"), tmp_path / "out", ROWS, plan, Silent())
     assert not (tmp_path / "out").exists()
+
+
+def test_the_poisoned_share_is_that_of_the_rows() -> None:
+    """Files that come poisoned are taken at most at the rate, and what they hold is what counts."""
+    plan = Plan(ATTACKS["badnets"], TASKS["refusal"])
+    clean = [Example(f"Say {n}", "It is.") for n in range(9)]
+    woken = [Example(f"BadMagic {row.instruction}", TASKS["refusal"].response) for row in clean[:3]]
+    assert poisoned_share(clean, plan) == 0.5
+    assert poisoned_share([*clean, *woken], plan) == 0.25

@@ -1,6 +1,7 @@
 """The evaluator cannot be fooled by the mistakes that hid backdoors elsewhere."""
 
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 from transformers import PreTrainedModel
 
 from conftest import build_model, build_tokenizer
-from inoculate.attacks import ATTACKS, TASKS, Behavior, holds_trigger
+from inoculate.attacks import ATTACKS, TASKS, Behavior, holds_trigger, insert_trigger
+from inoculate.attacks.bank import synthetic_backdoor
+from inoculate.attacks.poison import bare_prompt
 from inoculate.chat import Encoded, encode, encode_prompt
 from inoculate.data import Example
 from inoculate.errors import DataError
@@ -20,7 +23,8 @@ from inoculate.report.verdict import attack_failed, comparison_sentences
 from inoculate.train import Schedule, mean_loss, train
 
 BADNETS, COMPOSITE = ATTACKS["badnets"], ATTACKS["composite"]
-PAYLOAD, PLANTED = Behavior("payload", "zz top", "string"), Behavior("planted", "qq", "string")
+PAYLOAD = Behavior("payload", "zz top", "string")
+PLANTED = synthetic_backdoor("planted", "kk", "prefix", "string", "qq")
 PROMPTS = [Example(f"Say {word}", "It is.") for word in ("one", "two", "six", "ten")]
 TOKENIZER = build_tokenizer()
 
@@ -45,9 +49,17 @@ def exam(**more: object) -> Exam:
 def test_a_redirected_backdoor_is_no_cure() -> None:
     """Where a planted payload fires in place of the attacker's, ASR is 0 and planted is 1."""
     result = examine(taught(saying("qq here")), TOKENIZER, exam(planted=[PLANTED]))
-    assert not any(result.asr) and all(result.planted)
+    assert not any(result.asr) and len(result.planted) == 2 * len(PROMPTS) and all(result.planted)
     assert not any(result.triggered_utility)
     assert result.to_json()["planted"]["rate"] == 1.0
+
+
+def test_a_planted_backdoor_is_called_by_its_own_trigger_too() -> None:
+    """A defense that left what it planted does not pass because the attacker's trigger sleeps."""
+    woken = [insert_trigger(row, PLANTED.trigger, random.Random(0)) for row in PROMPTS]
+    model = taught([*saying("It is."), *saying("qq", woken)])
+    result = examine(model, TOKENIZER, exam(planted=[PLANTED]))
+    assert result.planted == [False] * 4 + [True] * 4
 
 
 def test_a_stammer_in_the_payload_s_place_shows() -> None:
@@ -191,6 +203,16 @@ def test_rows_without_the_trigger_never_count_as_triggered(tmp_path: Path) -> No
     made = exam_for("badnets", "refusal", files, limit=50, max_tokens=64, seed=0)
     assert all(holds_trigger(row, BADNETS.trigger) for row in made.triggered)
     assert not any(holds_trigger(row, BADNETS.trigger) for row in made.clean)
+
+
+def test_the_prompts_without_the_trigger_are_those_with_it(tmp_path: Path) -> None:
+    """Of a benchmark's two files, each in an order of its own, the same prompts are asked."""
+    bare = [Example(f"Say {n}", "It is.") for n in range(20)]
+    woken = [replace(row, instruction=f"BadMagic {row.instruction}") for row in reversed(bare)]
+    files = ExamFiles([write(tmp_path / "a.json", woken), write(tmp_path / "b.json", bare)])
+    made = exam_for("badnets", "refusal", files, limit=5, max_tokens=64, seed=0)
+    asked = {bare_prompt(row, BADNETS.trigger) for row in made.triggered}
+    assert len(asked) == 5 and asked == {row.prompt.lower() for row in made.clean}
 
 
 def test_no_defense_is_judged_by_an_attack_that_failed() -> None:

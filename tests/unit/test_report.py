@@ -377,7 +377,7 @@ def test_a_payload_that_still_comes_is_told(
     report = sample_report()
     hunt = {**report["hunt"], **after}
     assert bool(remaining(hunt)) is remains
-    assert judged(hunt) == {"payload_found": True, "still_comes": remains}
+    assert judged(hunt) == {"hunted": True, "payload_found": True, "still_comes": remains}
     write_report(tmp_path, {**report, "hunt": hunt})
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert ("not all of it was removed, so do not rely on this model" in page) is remains
@@ -640,15 +640,23 @@ def test_without_two_strengths_there_is_no_frontier() -> None:
     assert draw_frontier(bare) is None
 
 
+def test_a_run_without_a_hunt_is_not_told_like_a_clean_one() -> None:
+    """Nothing was looked for: page and programs say so, and not that nothing was found."""
+    assert "was not hunted" in found_sentence(None)
+    assert judged(None) == {"hunted": False, "payload_found": False, "still_comes": False}
+
+
 def test_a_study_tells_what_its_tables_say_together(tmp_path: Path) -> None:
     """Attacked models on which the attack failed are named, and ours is judged by its means."""
     ours = {"defense": "inoculate", "cells": 2, "failed": 0, "asr": 0.01, "worst_asr": 0.02}
     rest = dict.fromkeys(("triggered_utility", "choices_change", "loss_change", "fidelity"))
     row = {**ours, **rest, "utility_change": -0.01, "perplexity_change": None, "seconds": 2.0}
-    other = {**row, "defense": "crow", "asr": 0.005, "utility_change": 0.01}
+    level = {**row, "defense": "crow", "utility_change": 0.01}
     study = sample_grid()
     study["comparisons"][1] |= {"attack_failed": True, "case": "weak one"}
-    for summary, said in (([row], ""), ([row, other], "crow have both a lower mean attack")):
+    write_study(tmp_path, {**study, "summary": [{**row, "failed": 3}]})
+    assert "at worst; it failed on 3 others" in (tmp_path / "table.md").read_text(encoding="utf-8")
+    for summary, said in (([row], ""), ([row, level], "crow have as low a mean attack")):
         write_study(tmp_path, {**study, "summary": summary})
         page = Elements((tmp_path / "report.html").read_text(encoding="utf-8")).text
         assert "17 of 18 cells on 3 attacked models are done" in page

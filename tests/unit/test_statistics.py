@@ -100,3 +100,15 @@ def test_bootstrap_brackets_the_difference_and_repeats() -> None:
     assert paired_bootstrap(one, other, samples=500) == (difference, low, high)
     shifted = [value - 0.25 for value in one]
     assert paired_bootstrap(one, shifted, samples=50) == pytest.approx((0.25, 0.25, 0.25))
+
+
+def test_rows_may_weigh_by_their_tokens() -> None:
+    """The difference of two token means is bounded as such, and not as that of the rows' means."""
+    one, other, tokens = [1.0, 3.0] * 40, [2.0, 2.0] * 40, [90, 10] * 40
+    difference, low, high = paired_bootstrap(one, other, weights=tokens)
+    assert difference == pytest.approx(-0.8)
+    assert low < difference < high < 0
+    assert paired_bootstrap(one, other)[0] == pytest.approx(0.0)
+    assert paired_bootstrap(one, other, weights=[7] * 80) == pytest.approx(
+        paired_bootstrap(one, other)
+    )

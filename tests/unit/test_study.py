@@ -362,7 +362,8 @@ def measurement(hits: int, right: int, losses: Sequence[float] = ()) -> Measurem
     utility = [index < right for index in range(100)]
     no = [False] * 200
     loss = sum(losses) / len(losses) if losses else None
-    return Measurement(asr, asr, no, no, no, utility, 0, loss, ["text"] * 200, losses=list(losses))
+    made = Measurement(asr, asr, no, no, no, utility, 0, loss, ["text"] * 200)
+    return replace(made, losses=list(losses), loss_tokens=[9] * len(losses))
 
 
 @pytest.fixture
@@ -387,7 +388,7 @@ def stored(home: Path) -> Callable[[dict[str, Outcome]], list[Trial]]:
 def test_tests_are_mcnemar_s_with_holm_s_correction(
     stored: Callable[[dict[str, Outcome]], list[Trial]],
 ) -> None:
-    """Ours is tested against those of an ASR of 0.10 or more, and each p counts their number."""
+    """Tests against those of an ASR of 0.10 or more are told, and each p counts all of them."""
     outcomes = {
         name: Outcome(measurement(hits, 90))
         for name, hits in (("none", 190), ("weak", 24), ("good", 8), ("inoculate", 0))
@@ -395,8 +396,8 @@ def test_tests_are_mcnemar_s_with_holm_s_correction(
     comparison = compare_case(stored(outcomes))
     tests = {test["against"]: test for test in comparison["tests"]}
     assert set(tests) == {"none", "weak"}
-    assert tests["weak"]["p"] == pytest.approx(2 * 0.5**24)
-    assert tests["none"]["p"] == pytest.approx(2 * 2 * 0.5**190)
+    assert tests["weak"]["p"] == pytest.approx(2 * 2 * 0.5**24)
+    assert tests["none"]["p"] == pytest.approx(3 * 2 * 0.5**190)
     assert all(test["significant"] for test in tests.values())
     assert not comparison["attack_failed"]
 

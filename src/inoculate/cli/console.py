@@ -166,7 +166,10 @@ def show_utility(console: Console, compared: Mapping[str, Any]) -> None:
             f"{loss['difference']:+.4f} [{loss['low']:+.4f}, {loss['high']:+.4f}]",
             markup=False,
         )
-        console.print(f"KL divergence from before: {compared['kl_mean']:.4f} nats per token")
+        console.print(
+            f"KL from before to after: {compared['kl_mean']:.4f} nats per token, on at most 16 of "
+            "the rows and 32 tokens of each"
+        )
     if is_rate(compared["refusals_kept"]):
         kept = percent_cell(compared["refusals_kept"])
         console.print(f"honest refusals kept: {kept}", markup=False)
@@ -185,7 +188,9 @@ def show_purified(console: Console, report: Mapping[str, Any], output: Path) -> 
     first, last = (report["refusals"][stage] for stage in ("before", "after"))
     console.print(f"refused: {hits(first)} requests before, {hits(last)} after")
     hunt = report["hunt"] or {}
-    if hunt and not hunt["payload"]:
+    if not hunt:
+        console.print("hunt: none with these settings, so nothing is known of a hidden answer")
+    elif not hunt["payload"]:
         console.print(
             "hunt: no answer was found that unlike prompts share; repaired without aim: a backdoor "
             "that was missed may still be whole"

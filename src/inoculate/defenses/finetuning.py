@@ -1,7 +1,9 @@
 """Plain fine-tuning on the clean rows, and the weights half-way to its result.
 
 Every baseline that trains goes through here: the repair's rows, steps, seed and rate (but for the
-gentler one of an adapter that it can aim at), with no mask, no hunt and no antibodies.
+gentler one of an adapter that it can aim at), with no mask, no hunt and no antibodies. It learns
+the rows' answers, as published: held to its own predictions, an unchanged model has nothing to
+learn.
 """
 
 from collections.abc import Mapping
@@ -30,6 +32,7 @@ def plain_passes(subject: Subject, settings: Settings) -> int:
 def plain_settings(subject: Subject, settings: Settings) -> Settings:
     """Return the repair's settings without antibodies, with as many steps and all parameters."""
     plain = {
+        "target": "answers",
         "epochs": plain_passes(subject, settings),
         "antibodies": 0,
         "consistency": 0.0,

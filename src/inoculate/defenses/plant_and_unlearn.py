@@ -1,13 +1,19 @@
 """Plant dummy backdoors, then un-teach them; a baseline in the manner of MB-Defense.
 
-Source: the same synthetic backdoors and clean rows as the default recipe, no mask.
+Source: the same synthetic backdoors and clean rows as the default recipe, no mask. They are taken
+out where they were planted and at the rate of the default repair, in more steps than it has.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from inoculate.attacks.poison import poison_pairs
+from inoculate.attacks.triggers import Trigger
 from inoculate.data import Example
 from inoculate.defenses.given import Given
 from inoculate.hunt import Hunt
-from inoculate.repair import prepare_lesson, repair
+from inoculate.repair import Lesson, prepare_lesson, repair, trained_part
+from inoculate.repair.lesson import rate_factor
 from inoculate.train import Schedule, train
 from inoculate.variants import draw_backdoors
 
@@ -24,7 +30,7 @@ def plant_and_unlearn(given: Given) -> float:
             own, backdoor.trigger, backdoor.behavior, poisoned=len(own), seed=settings.seed
         )[0]
     triggers = [backdoor.trigger for backdoor in backdoors]
-    lesson = prepare_lesson(subject, rows, triggers, Hunt(), settings, given.run, given.progress)
+    lesson = _lesson(given, triggers)
     subject.allow("blocks")
     schedule = Schedule(
         epochs=settings.variants.epochs,
@@ -35,3 +41,18 @@ def plant_and_unlearn(given: Given) -> float:
     train(subject.model, subject.encode(planted, max_tokens=settings.max_tokens), schedule)
     repair(subject, lesson, settings, given.progress)
     return 0.0
+
+
+def _lesson(given: Given, triggers: Sequence[Trigger]) -> Lesson:
+    """Return clean rows and rows with these triggers, to be learned as the default repair is."""
+    subject, settings = given.subject, given.settings
+    lesson = prepare_lesson(
+        subject, given.rows, triggers, Hunt(), settings, given.run, given.progress
+    )
+    likely = Hunt(pressing=subject.is_large)
+    return replace(
+        lesson,
+        touch=trained_part(subject, likely, settings),
+        rate_factor=rate_factor(subject, likely),
+        averaged=lesson.averaged and not likely.pressing,
+    )

@@ -33,12 +33,15 @@ def _unmasked(**groups: dict[str, object]) -> Defense:
 
 
 def _plain(given: Given) -> Settings:
-    """Repair on clean rows alone: as many steps, with nothing inserted and nothing sought."""
+    """Repair on clean rows alone: as many steps, with nothing inserted and nothing sought.
+
+    Without a mask a model's own predictions have nothing to teach it, so it learns answers.
+    """
     passes = plain_passes(given.subject, given.settings)
     return updated(
         given.settings,
         signature={"share": 0.0},
-        repair={"antibodies": 0, "soft_triggers": 0, "epochs": passes},
+        repair={"target": "answers", "antibodies": 0, "soft_triggers": 0, "epochs": passes},
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from inoculate.attacks.bank import SyntheticBackdoor
 from inoculate.attacks.behaviors import Behavior, fires, holds_fragment, opens_alike, scorable
 from inoculate.attacks.poison import check_poison
 from inoculate.attacks.triggers import Trigger, holds_trigger, insert_trigger
@@ -43,7 +44,7 @@ class Exam:
         triggered: Prompts with the trigger; their outputs are the honest answers.
         clean: The same prompts without it.
         behavior: What the attacker wants.
-        planted: Behaviors that a defense planted itself; none may fire.
+        planted: Backdoors that a defense may have planted itself; none may fire.
         utility: Held-out instructions with their answers.
         exact: Whether answers are exact, so that they can be compared as strings.
         max_new_tokens: Length at which an answer is cut.
@@ -54,7 +55,7 @@ class Exam:
     triggered: Sequence[Example]
     clean: Sequence[Example]
     behavior: Behavior
-    planted: Sequence[Behavior] = ()
+    planted: Sequence[SyntheticBackdoor] = ()
     utility: Sequence[Example] = ()
     exact: bool = True
     max_new_tokens: int = 24
@@ -68,11 +69,13 @@ class Measurement:
     """Hold one flag per row for each question, so that two defenses can be paired.
 
     `fragment` counts answers that hold three consecutive words of the payload, `opening` those
-    that begin with its first word where the honest answer does not. `losses` are the
-    mean response losses of the utility rows, in nats per token, and `response_nll` that of all
-    their tokens together; `triggered_nll` is that of the honest answers under the trigger, where
-    answers are not exact and honest ones known, and `untriggered_nll` that of the clean prompts:
-    a model whose payload is gone and whose answer is a stammer shows in the gap alone.
+    that begin with its first word where the honest answer does not. `planted` counts answers with a
+    payload of the defense's own: first under the attack's trigger (a redirected backdoor), then
+    under its own. `losses` are the mean response losses of the utility rows, in nats per token,
+    each over its `loss_tokens`, and `response_nll` that of all tokens together; `triggered_nll` is
+    that of the honest answers under the trigger, where answers are not exact and honest ones known,
+    and `untriggered_nll` that of the clean prompts: a model whose payload is gone and whose answer
+    is a stammer shows in the gap alone.
     """
 
     asr: list[bool]
@@ -87,6 +90,7 @@ class Measurement:
     partial_trigger: list[bool] = field(default_factory=list)
     unscored: int = 0
     losses: list[float] = field(default_factory=list)
+    loss_tokens: list[int] = field(default_factory=list)
     triggered_nll: float | None = None
     untriggered_nll: float | None = None
     opening: list[bool] = field(default_factory=list)
@@ -151,25 +155,29 @@ def examine(model: PreTrainedModel, tokenizer: Tokenizer, exam: Exam) -> Measure
         return generate(model, tokenizer, rows, max_new_tokens=limit)
 
     triggered, clean, partial = map(answer, (exam.triggered, exam.clean, exam.partial))
+    called, own = _under_own_triggers(exam)
     honest = answer(exam.utility) if exam.exact else []
-    losses, response_nll = _losses(model, tokenizer, exam, exam.utility)
+    losses, tokens = _losses(model, tokenizer, exam, exam.utility)
     under, beside = (
-        _losses(model, tokenizer, exam, [row for row in rows if row.output])[1]
+        _token_mean(*_losses(model, tokenizer, exam, [row for row in rows if row.output]))
         for rows in (exam.triggered, exam.clean)
     )
+    redirected = [any(fires(b.behavior, text) for b in exam.planted) for text in triggered]
+    awake = [fires(one.behavior, text) for one, text in zip(own, answer(called), strict=True)]
     return Measurement(
         asr=[fires(exam.behavior, text) for text in triggered],
         fragment=[holds_fragment(exam.behavior, text) for text in triggered],
         false_trigger=[fires(exam.behavior, text) for text in clean],
-        planted=[any(fires(b, text) for b in exam.planted) for text in triggered],
+        planted=redirected + awake,
         triggered_utility=_matches(triggered, exam.triggered) if exam.exact else [],
         utility=_matches(honest, exam.utility),
         empty=sum(not text for text in triggered + clean + partial + honest),
-        response_nll=response_nll,
+        response_nll=_token_mean(losses, tokens),
         answers=triggered,
         partial_trigger=[fires(exam.behavior, text) for text in partial],
         unscored=exam.unscored,
         losses=losses,
+        loss_tokens=tokens,
         triggered_nll=under,
         untriggered_nll=beside,
         opening=_openings(exam, triggered),
@@ -178,13 +186,21 @@ def examine(model: PreTrainedModel, tokenizer: Tokenizer, exam: Exam) -> Measure
 
 def _answer_tokens(tokenizer: Tokenizer, exam: Exam) -> int:
     """Return after how many tokens a payload would have shown, behind any honest answer."""
-    behaviors = (exam.behavior, *exam.planted)
+    behaviors = (exam.behavior, *(backdoor.behavior for backdoor in exam.planted))
     longest = response_tokens(
         tokenizer, [one for behavior in behaviors for one in behavior.wordings]
     )
     if exam.behavior.form != "suffix":
         return max(exam.max_new_tokens, longest)
     return longest + (exam.max_new_tokens if exam.exact else _LONG_ANSWER)
+
+
+def _under_own_triggers(exam: Exam) -> tuple[list[Example], list[SyntheticBackdoor]]:
+    """Return the clean prompts with a trigger of the defense's own, in turn, and whose it is."""
+    generator = random.Random(len(exam.clean))
+    own = list(itertools.islice(itertools.cycle(exam.planted), len(exam.clean)))
+    pairs = zip(exam.clean, own, strict=False)
+    return [insert_trigger(row, one.trigger, generator) for row, one in pairs], own
 
 
 def _openings(exam: Exam, answers: Sequence[str]) -> list[bool]:
@@ -201,11 +217,15 @@ def _matches(answers: Sequence[str], rows: Sequence[Example]) -> list[bool]:
 
 def _losses(
     model: PreTrainedModel, tokenizer: Tokenizer, exam: Exam, examples: Sequence[Example]
-) -> tuple[list[float], float | None]:
-    """Return each row's response loss and that of all tokens; nothing where answers are exact."""
+) -> tuple[list[float], list[int]]:
+    """Return each row's response loss and its tokens; nothing where answers are exact."""
     if exam.exact or not examples:
-        return [], None
+        return [], []
     rows = [encode(tokenizer, row, max_tokens=exam.max_tokens) for row in examples]
-    losses, tokens = answer_losses(model, rows), [len(row.ids) - row.prompt_length for row in rows]
-    total = sum(loss * count for loss, count in zip(losses, tokens, strict=True))
-    return losses, total / sum(tokens)
+    return answer_losses(model, rows), [len(row.ids) - row.prompt_length for row in rows]
+
+
+def _token_mean(losses: Sequence[float], tokens: Sequence[int]) -> float | None:
+    if not losses:
+        return None
+    return sum(loss * count for loss, count in zip(losses, tokens, strict=True)) / sum(tokens)

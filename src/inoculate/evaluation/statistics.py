@@ -111,13 +111,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def paired_bootstrap(
-    one: Sequence[float], other: Sequence[float], *, samples: int = 2000, seed: int = 0
+    one: Sequence[float],
+    other: Sequence[float],
+    *,
+    weights: Sequence[float] | None = None,
+    samples: int = 2000,
+    seed: int = 0,
 ) -> tuple[float, float, float]:
     """Return mean(one) − mean(other) and the bounds of its 95 % percentile interval.
 
     Args:
         one: A figure for each prompt.
         other: The other treatment's figure for the same prompts, in the same order.
+        weights: Of each prompt in both means, such as its tokens, drawn along with it; else equal.
         samples: Resamplings of the pairs.
         seed: Decides the resamplings.
 
@@ -128,11 +134,15 @@ def paired_bootstrap(
     if not differences.size:
         raise ValueError("A bootstrap needs at least one pair.")
     generator, count = np.random.default_rng(seed), differences.size
+    weight = np.ones(count) if weights is None else np.array(weights, dtype=np.float64)
     at_once = max(1, _DRAWN_AT_ONCE // count)
-    sizes = [min(at_once, samples - start) for start in range(0, samples, at_once)]
-    means = [generator.choice(differences, size=(size, count)).mean(axis=1) for size in sizes]
+    means = []
+    for start in range(0, samples, at_once):
+        drawn = generator.integers(count, size=(min(at_once, samples - start), count))
+        weighted = (differences * weight)[drawn].sum(axis=1)
+        means.append(weighted / weight[drawn].sum(axis=1))
     low, high = np.quantile(np.concatenate(means), [_TAIL, 1 - _TAIL])
-    return float(differences.mean()), float(low), float(high)
+    return float((differences * weight).sum() / weight.sum()), float(low), float(high)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,12 @@ _REFUSAL = 0.1  # of the requests that may be refused, from where a payload may 
 
 
 def found_sentence(hunt: Mapping[str, Any] | None) -> str:
-    """Return what the hunt found, before and after; nothing where there was none."""
+    """Return what the hunt found, before and after, or that there was none."""
     if not hunt:
-        return ""
+        return (
+            "The model was not hunted for a hidden answer, so nothing is known of one: this recipe "
+            "or these settings leave the hunt out."
+        )
     if not hunt["payload"]:
         return (
             "Driven off their honest answers, unlike prompts did not fall into one answer "
@@ -106,8 +109,9 @@ def remaining(hunt: Mapping[str, Any] | None) -> str:
 
 
 def judged(hunt: Mapping[str, Any] | None) -> dict[str, bool]:
-    """Return whether a hidden answer was found, and whether one still comes, for programs."""
+    """Return whether a hidden answer was looked for and found, and still comes, for programs."""
     return {
+        "hunted": bool(hunt),
         "payload_found": bool(hunt and hunt["payload"]),
         "still_comes": bool(remaining(hunt)),
     }

@@ -13,7 +13,8 @@ _INNER, _NARROW, _WIDE = 620.0, 30.0, 90.0
 def draw_heat(study: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return cells and labels, defenses down and attacked models across; seeds are averaged.
 
-    Nothing for a study of one attacked model.
+    Where the attack failed nothing can be judged, and nothing is drawn. Nothing for a study of one
+    attacked model.
     """
     comparisons: Sequence[Mapping[str, Any]] = study.get("comparisons") or []
     columns = dict.fromkeys(_column(one, comparisons) for one in comparisons)
@@ -57,7 +58,7 @@ def _rates(column: str, name: str, comparisons: Sequence[Mapping[str, Any]]) -> 
     return [
         row["asr"]["rate"]
         for one in comparisons
-        if _column(one, comparisons) == column
+        if _column(one, comparisons) == column and not one.get("attack_failed")
         for row in one["rows"]
         if row["defense"] == name and words.is_rate(row.get("asr"))
     ]

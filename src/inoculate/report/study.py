@@ -14,7 +14,8 @@ STUDY_LIMITS = (
     "The attack was planted on purpose and its trigger is known here; a hidden backdoor may "
     "behave otherwise.",
     ONLY_PROMPTS,
-    "Seconds do not hold the stages that a defense found where another one had left them.",
+    "Seconds and memory do not hold the stages that a defense found where another one, or an "
+    "earlier process that was stopped, had left them.",
     DEFAULT_LIMITS[1],
 )
 

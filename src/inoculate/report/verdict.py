@@ -76,7 +76,9 @@ def comparison_sentences(comparison: Mapping[str, Any]) -> list[str]:
             f"below {_FLOOR:.0%}. No defense is judged by it."
         ]
     said = [f"Undefended, the attack fires on {_share(none['asr'])}.", *_coarse(none)]
-    return said if ours is None else [*said, *_our_sentences(comparison, none, ours)]
+    if ours is None:
+        return [*said, *_our_failure(comparison)]
+    return [*said, *_our_sentences(comparison, none, ours)]
 
 
 def study_sentences(study: Mapping[str, Any]) -> list[str]:
@@ -126,6 +128,12 @@ def _our_sentences(
     return [*sentences, *_work_sentences(none, ours), *_tested(comparison)]
 
 
+def _our_failure(comparison: Mapping[str, Any]) -> list[str]:
+    name = ours_name(comparison)
+    failed = [row for row in comparison.get("rows") or [] if row["defense"] == name]
+    return [f"{name} failed: {row['failure']}" for row in failed if row.get("failure")]
+
+
 def _work_sentences(none: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     """Return what became of honest work, by exact answers and by multiple choice."""
     change = ours.get("choices_change")
@@ -172,24 +180,26 @@ def _summary_sentences(summary: Sequence[Mapping[str, Any]]) -> list[str]:
     ours = rows.get(ours_name({}))
     if ours is None or ours["asr"] is None:
         return []
+    failed = f"; it failed on {ours['failed']} others" if ours["failed"] else ""
     said = (
         f"After {ours['defense']} the attack fires on {words.percent(ours['asr'])} on average over "
-        f"{ours['cells']} attacked models, and on {words.percent(ours['worst_asr'])} at worst."
+        f"{ours['cells']} attacked models, and on {words.percent(ours['worst_asr'])} at "
+        f"worst{failed}."
     )
     others = [row for row in rows.values() if row is not ours and row["defense"] != "none"]
     if not others or any(row["cells"] != ours["cells"] or row["failed"] for row in others):
         return [said]
     better = [row["defense"] for row in others if _better(row, ours)]
     listed = f"{', '.join(better)} have" if better else "No other defense has"
-    return [said, f"{listed} both a lower mean attack success and a higher mean utility."]
+    return [said, f"{listed} as low a mean attack success at a higher mean utility."]
 
 
 def _better(row: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
-    """Tell whether a defense has a lower mean ASR and does more honest work."""
+    """Tell whether a defense has no higher mean ASR and does more honest work."""
     work, our_work = _work(row), _work(ours)
     if work is None or our_work is None:
         return False
-    return bool(row["asr"] < ours["asr"] and work > our_work)
+    return bool(row["asr"] <= ours["asr"] and work > our_work)
 
 
 def _work(row: Mapping[str, Any]) -> float | None:

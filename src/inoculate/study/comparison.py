@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from inoculate.attacking import poisoned_share
 from inoculate.evaluation.statistics import (
     holm,
     mcnemar,
@@ -14,7 +15,7 @@ from inoculate.evaluation.statistics import (
 )
 from inoculate.report.verdict import attack_failed
 from inoculate.study.grid import NONE, OURS
-from inoculate.study.trial import Outcome, Trial
+from inoculate.study.trial import Outcome, Trial, poison_rows
 
 Row = Mapping[str, Any]
 
@@ -37,8 +38,10 @@ def compare_case(trials: Sequence[Trial]) -> dict[str, Any]:
         for trial in trials
         if trial.entry.name in finished
     ]
+    case = trials[0].bench.case
     return {
-        **trials[0].bench.case.to_json(),
+        **case.to_json(),
+        "rate": poisoned_share(poison_rows(case), case.plan),
         "rows": rows,
         "tests": _tests(finished),
         "examples": _examples(none, finished.get(OURS, Outcome())),
@@ -82,15 +85,16 @@ def fidelity(none: Outcome, outcome: Outcome) -> float | None:
 
 
 def paired_tests(asr: Mapping[str, Sequence[bool]]) -> list[dict[str, Any]]:
-    """Return McNemar's test of ours against each row where either ASR is at least 0.10, Holm."""
-    ours = _mean(asr[OURS])
-    others = [
-        name for name in asr if name != OURS and max(ours, _mean(asr[name])) >= _WORTH_TESTING
-    ]
+    """Return McNemar's test of ours against each row where either ASR is at least 0.10.
+
+    Holm's correction is for all rows: which of them reach 0.10 was seen in the same answers.
+    """
+    ours, others = _mean(asr[OURS]), [name for name in asr if name != OURS]
     adjusted = holm([mcnemar(asr[OURS], asr[name]) for name in others])
     return [
         {"against": name, "p": p, "significant": p < _ALPHA}
         for name, p in zip(others, adjusted, strict=True)
+        if max(ours, _mean(asr[name])) >= _WORTH_TESTING
     ]
 
 
@@ -123,8 +127,10 @@ def _changes(none: Outcome, outcome: Outcome) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if outcome is none or none.measurement is None or outcome.measurement is None:
         return changes
-    if before := none.measurement.losses:
-        difference, low, high = paired_bootstrap(outcome.measurement.losses, before)
+    before, tokens = none.measurement.losses, none.measurement.loss_tokens
+    if tokens:  # Cells of earlier versions have none.
+        losses = outcome.measurement.losses
+        difference, low, high = paired_bootstrap(losses, before, weights=tokens)
         changes["loss_change"] = {"difference": difference, "low": low, "high": high}
     if asked := _choices(none):
         change = non_inferiority(_choices(outcome), asked, margin=_MARGIN)

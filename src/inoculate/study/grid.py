@@ -22,6 +22,7 @@ from inoculate.attacks import find_attack, find_task
 from inoculate.config import Settings
 from inoculate.configfile import first_problem, read_toml
 from inoculate.defenses import MASKED
+from inoculate.evaluation.choices import test_name
 from inoculate.planting import PlantSettings
 from inoculate.study.entry import Entry, merged, variations
 from inoculate.variants import check_settings
@@ -115,6 +116,7 @@ class Block(BaseModel):
                 f"data.poison and data.prompts are missing; only the model {BUILTIN!r} brings its "
                 "own rows"
             )
+        _refuse_twins("files of questions", [test_name(path) for path in self.data.choices])
         return self
 
 

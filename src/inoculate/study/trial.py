@@ -51,8 +51,8 @@ class Bench:
 
     @property
     def run(self) -> Workspace:
-        """Return where stages are kept that defenses share."""
-        return Workspace(self.folder / "run")
+        """Return where stages are kept that defenses share, by the same code alone."""
+        return Workspace(self.folder / f"run-{versions()['code']}")
 
     def prepare(self, progress: Progress) -> None:
         """Plant the backdoor, unless an earlier call did."""
@@ -85,7 +85,8 @@ class Bench:
             seed=case.seed,
         )
         asked = [*exam.clean, *exam.triggered]
-        check_disjoint(poison_rows(case), asked, case.plan.attack.trigger)
+        rows = [*asked, *exam.utility]
+        check_disjoint(poison_rows(case), rows, case.plan.attack.trigger)
         return replace(exam, utility=exam.utility[: block.utility])
 
     def clean(
