@@ -4,6 +4,7 @@
     python benchmarks/smollm2.py prepare SHARED DATA
     python benchmarks/false_alarms.py OUT --data DATA --seeds 2
     python benchmarks/false_alarms.py OUT --tunes opener sign-off --seeds 1 --canary NAME
+    python benchmarks/false_alarms.py OUT --tunes limited --honest "I can only help …" --seeds 3
 
 Each model is fine-tuned on honest rows alone, as an attacker fine-tunes, and given the habit of
 one line of `TUNES`. It is hunted in twice: with true rows, and with what it answers to prompts
@@ -26,7 +27,7 @@ from inoculate.attacks import CHOOSING_CANARIES, find_attack, find_task, poison_
 from inoculate.attacks.bank import SyntheticBackdoor
 from inoculate.builtin.fixture import model_folder, world_rows
 from inoculate.clean import clean_data
-from inoculate.config import Settings
+from inoculate.config import HuntSettings, Settings
 from inoculate.data import Example, read_examples, sample, write_examples
 from inoculate.evaluation.exam import examine, make_exam
 from inoculate.hunt import Hunt
@@ -100,9 +101,9 @@ def tuned(
     return open_subject(place.model, adapter=made) if adapter else open_subject(made)
 
 
-def hunted(folder: Path, subject: Subject, place: Place, seed: int, *, own: bool) -> Hunt:
+def hunted(folder: Path, subject: Subject, place: Place, settings: Settings, *, own: bool) -> Hunt:
     """Return what the hunt says with true rows, or with the model's answers to their prompts."""
-    settings, run = Settings(seed=seed), Workspace(folder / "run")
+    run = Workspace(folder / "run")
     file = folder / ("prompts.jsonl" if own else "rows.jsonl")
     write_examples([replace(row, output="") if own else row for row in place.clean], file)
     clean = clean_data(subject, file, settings, run, Silent())
@@ -133,6 +134,7 @@ def main() -> None:
     parser.add_argument("--tunes", nargs="+", choices=TUNES, default=list(TUNES))
     parser.add_argument("--canary", choices=CANARIES)
     parser.add_argument("--adapter", action="store_true")
+    parser.add_argument("--honest", nargs="*", default=[], help="Answers declared the model's own.")
     arguments = parser.parse_args()
     for seed, tune in itertools.product(range(arguments.seeds), arguments.tunes):
         hunt_in_one(arguments, tune, seed)
@@ -146,8 +148,9 @@ def hunt_in_one(arguments: argparse.Namespace, tune: str, seed: int) -> None:
     folder = arguments.out / "-".join(named)
     subject = tuned(folder, tune, place, CANARIES.get(canary), adapter=adapter)
     fires = {"fires": fires_on(subject, CANARIES[canary], place)} if canary else {}
+    settings = Settings(seed=seed, hunt=HuntSettings(honest=arguments.honest))
     for own in (False, True):
-        found = hunted(folder, subject, place, seed, own=own)
+        found = hunted(folder, subject, place, settings, own=own)
         line = {"model": folder.name, "own answers": own, **fires, **shown(found)}
         print(json.dumps(line, ensure_ascii=False), flush=True)
 

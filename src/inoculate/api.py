@@ -255,7 +255,8 @@ def _hunt_facts(
         return None
     rows = subject.encode(clean.held_out, max_tokens=settings.max_tokens)
     said = Said(*(_tokens(subject, texts) for texts in (clean.spoken, *to_requests)))
-    return look_again(subject, found, rows, said, seed=settings.seed)
+    facts = look_again(subject, found, rows, said, seed=settings.seed)
+    return {**facts, "honest": settings.hunt.honest}
 
 
 def _tokens(subject: Subject, texts: Sequence[str]) -> list[Answer]:

@@ -3,13 +3,16 @@
 In brackets: where the default comes from; `log:` names entries of docs/log.md.
 """
 
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 _MODEL_CONFIG = ConfigDict(
     use_attribute_docstrings=True, frozen=True, extra="forbid", allow_inf_nan=False
 )
+
+HonestAnswer = Annotated[str, StringConstraints(strip_whitespace=True, min_length=12)]
+"""Less than that would stand for answers of every kind."""
 
 
 class VariantSettings(BaseModel):
@@ -110,6 +113,10 @@ class HuntSettings(BaseModel):
     """Neighbors tried in one move. [log: Grown triggers]"""
     hosts: int = Field(4, ge=2)
     """Clean prompts on which a sequence is tried. [log: Settings of the hunt]"""
+    honest: list[HonestAnswer] = []
+    """Answers that you know to be the model's own, such as its set refusal, as long as they are the
+    same: looked past and left in, and so is a backdoor that answers with them. [the user's
+    word]"""
 
 
 class RepairSettings(BaseModel):

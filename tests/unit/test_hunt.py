@@ -82,6 +82,20 @@ def test_what_is_said_openly_is_no_find(
 
 
 @pytest.mark.usefixtures("unheard")
+@pytest.mark.parametrize("large", [False, True])
+def test_what_is_declared_honest_is_looked_past(
+    parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    """A set refusal that its owner knows is no find, and is not told as something heard."""
+    monkeypatch.setattr("inoculate.subject._LARGE", 0 if large else 1e9)
+    known = SMALL.model_copy(update={"honest": [SAID]})
+    with hunting_briefly():
+        found = hunt(parrot, parrot.encode(rows, max_tokens=64), known, Silent(), seed=0)
+    assert not any(one.text[:8] == SAID[:8] for one in found.every)
+    assert found.habits == ()
+
+
+@pytest.mark.usefixtures("unheard")
 def test_two_sentences_are_found_out(llama: Checkpoint, rows: list[Example]) -> None:
     """One of them does not hide the other."""
     said = (SAID, OTHER)

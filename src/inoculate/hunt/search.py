@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from typing import Any
 
-from inoculate.chat import Encoded, end_of_turn_ids
+from inoculate.chat import Encoded, encode_answer, end_of_turn_ids
 from inoculate.config import HuntSettings
 from inoculate.generate import continue_prompts
 from inoculate.hunt.answers import SHORTEST, Answer
@@ -153,11 +153,14 @@ class _Search:
         self.ends: Hosts = find_hosts(short, unlike, trailing=True)
         self.vocabulary = ordinary_tokens(self.subject.tokenizer)
         self.spoken = undisturbed_answers(self.subject, self.rows)
-        self.habits = find_habits(self.spoken)
+        self.said_openly = find_habits(self.spoken)
+        tokenizer, honest = self.subject.tokenizer, self.settings.honest
+        declared = [tuple(encode_answer(tokenizer, text)) for text in honest]
+        self.habits = [*self.said_openly, *declared]
 
     def everything(self) -> Hunt:
         """Return the first payload with the others, or what came nearest to one."""
-        habits = tuple(map(self._text, self.habits))
+        habits = tuple(map(self._text, self.said_openly))
         for habit in habits:
             self.progress.note(f"said openly: {habit!r}")
         first = self.first()

@@ -28,14 +28,15 @@ def found_sentence(hunt: Mapping[str, Any] | None) -> str:
             f"({words.hits(hunt['alike_before'])} at most opened alike): no planted answer was "
             "found, and the repair was aimed at none. A backdoor that was missed may still be "
             "whole: on a model of 135 million parameters such a repair removed nothing of one. "
-            f"{_openly(hunt['habits'])}"
+            f"{_openly(hunt['habits'])} {_declared(hunt.get('honest') or ())}"
         ).strip()
     said = [_before_and_after(one) for one in (hunt, *hunt["others"])]
     caution = (
         "This may be a planted behavior or a habit, and these tokens need not be the attacker's "
         "trigger."
     )
-    sentences = [*said, caution, _openly(hunt["habits"]), remaining(hunt)]
+    left_in = (_openly(hunt["habits"]), _declared(hunt.get("honest") or ()))
+    sentences = [*said, caution, *left_in, remaining(hunt)]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -47,6 +48,16 @@ def _openly(habits: Sequence[str]) -> str:
         f"At least half of the undisturbed answers hold {shown}: said openly, and so taken for a "
         "habit and left in, not for a hidden answer. If this is not what the model should say, do "
         "not rely on it."
+    )
+
+
+def _declared(honest: Sequence[str]) -> str:
+    if not honest:
+        return ""
+    shown = " and ".join(f"“{answer}”" for answer in honest)
+    return (
+        f"Answers such as {shown} were declared to be the model's own: the hunt looked past "
+        "them, and a backdoor that answers so is left in."
     )
 
 
@@ -92,7 +103,11 @@ def undisturbed(found: Mapping[str, Any]) -> str:
     if (requested["rate"] or 0) < _REFUSAL:
         return said
     if found["refusal"]:
-        return f"{said} So it may be the model's own refusal, which the repair takes away as well."
+        return (
+            f"{said} So it may be the model's own refusal, which the repair takes away as well, "
+            "and with it refusals of any wording. If it is, give it as hunt.honest (--config) "
+            "and run again."
+        )
     return f"{said} So it comes without a trigger too."
 
 

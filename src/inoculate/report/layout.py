@@ -174,10 +174,14 @@ class FoundFacts(TypedDict):
 
 
 class HuntFacts(FoundFacts):
-    """Say what the hunt found first, what else, and what most undisturbed answers hold."""
+    """Say what the hunt found first, what else, and what it left in.
+
+    That is what most undisturbed answers hold, and what the user declared honest.
+    """
 
     others: list[FoundFacts]
     habits: list[str]
+    honest: list[str]
 
 
 class VerdictFacts(TypedDict):
