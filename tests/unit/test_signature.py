@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from inoculate.architecture import Architecture
-from inoculate.components import CHANNELS, HEADS, read_components, tensor_names
+from inoculate.components import CHANNELS, HEADS, tensor_names
 from inoculate.errors import UnknownNameError
 from inoculate.signature import (
     SCORES,
@@ -16,6 +16,7 @@ from inoculate.signature import (
     score_components,
     select_top,
 )
+from whole_components import read_components
 
 ARCHITECTURE = Architecture("llama", 2, 16, 100, 4, 2, 4)
 PLANTED = (3, 20, 41, 64, 99)
