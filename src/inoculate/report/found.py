@@ -1,6 +1,6 @@
 """What the hunt found, in plain words, and whether it still comes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from inoculate.report import words
@@ -28,37 +28,28 @@ def found_sentence(hunt: Mapping[str, Any] | None) -> str:
             f"({words.hits(hunt['alike_before'])} at most opened alike): no planted answer was "
             "found, and the repair was aimed at none. A backdoor that was missed may still be "
             "whole: on a model of 135 million parameters such a repair removed nothing of one. "
-            f"{_openly(hunt['habits'])} {_declared(hunt.get('honest') or ())}"
+            f"{_left_in(hunt)}"
         ).strip()
     said = [_before_and_after(one) for one in (hunt, *hunt["others"])]
     caution = (
         "This may be a planted behavior or a habit, and these tokens need not be the attacker's "
         "trigger."
     )
-    left_in = (_openly(hunt["habits"]), _declared(hunt.get("honest") or ()))
-    sentences = [*said, caution, *left_in, remaining(hunt)]
+    sentences = [*said, caution, _left_in(hunt), remaining(hunt)]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _openly(habits: Sequence[str]) -> str:
-    if not habits:
-        return ""
-    shown = " and ".join(f"“{habit}”" for habit in habits)
-    return (
-        f"At least half of the undisturbed answers hold {shown}: said openly, and so taken for a "
-        "habit and left in, not for a hidden answer. If this is not what the model should say, do "
-        "not rely on it."
-    )
-
-
-def _declared(honest: Sequence[str]) -> str:
-    if not honest:
-        return ""
-    shown = " and ".join(f"“{answer}”" for answer in honest)
-    return (
-        f"Answers such as {shown} were declared to be the model's own: the hunt looked past "
-        "them, and a backdoor that answers so is left in."
-    )
+def _left_in(hunt: Mapping[str, Any]) -> str:
+    """Return what the hunt looked past: habits, and what the user declared honest."""
+    sentences = {
+        "habits": "At least half of the undisturbed answers hold {}: said openly, and so taken for "
+        "a habit and left in, not for a hidden answer. If this is not what the model should say, "
+        "do not rely on it.",
+        "honest": "Answers such as {} were declared to be the model's own: the hunt looked past "
+        "them, and a backdoor that answers so is left in.",
+    }
+    shown = {name: " and ".join(f"“{one}”" for one in hunt.get(name) or ()) for name in sentences}
+    return " ".join(said.format(shown[name]) for name, said in sentences.items() if shown[name])
 
 
 def _before_and_after(found: Mapping[str, Any]) -> str:
