@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from inoculate.chat import encode_prompt, end_of_turn_ids
 from inoculate.data import Example
 from inoculate.models import Tokenizer
-from inoculate.precision import mixed
+from inoculate.precision import inference
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,6 @@ def response_tokens(tokenizer: Tokenizer, responses: Sequence[str]) -> int:
     return 2 + max(len(row) for row in ids)
 
 
-@torch.inference_mode()
 def generate_answers(
     model: PreTrainedModel,
     tokenizer: Tokenizer,
@@ -85,7 +84,6 @@ def _decode(
     return [Answer(text.strip(), end) for text, end in zip(texts, ended, strict=True)]
 
 
-@torch.inference_mode()
 def continue_prompts(
     model: PreTrainedModel,
     tokenizer: Tokenizer,
@@ -104,7 +102,7 @@ def continue_prompts(
         ]
         input_BT = _left_padded(rows, pad)
         attention_BT = _left_padded([torch.ones_like(row) for row in rows])
-        with mixed(model):
+        with inference(model):
             output_BT: Tensor = model.generate(  # type: ignore[operator]
                 input_ids=input_BT,
                 attention_mask=attention_BT,
@@ -114,7 +112,6 @@ def continue_prompts(
     return answers
 
 
-@torch.inference_mode()
 def continue_embeddings(
     model: PreTrainedModel,
     tokenizer: Tokenizer,
@@ -131,7 +128,7 @@ def continue_embeddings(
     ends = end_of_turn_ids(tokenizer, model.generation_config)
     inputs_BTD = _left_padded(inputs)
     attention_BT = _left_padded([input_TD.new_ones(len(input_TD)) for input_TD in inputs]).long()
-    with mixed(model):
+    with inference(model):
         output_BT: Tensor = model.generate(  # type: ignore[operator]
             inputs_embeds=inputs_BTD,
             attention_mask=attention_BT,

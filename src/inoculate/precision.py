@@ -1,6 +1,7 @@
 """Where bf16 multiplies faster, compute in it; weights, gradients and losses stay in fp32."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from transformers import PreTrainedModel
@@ -14,6 +15,24 @@ def mixed(model: PreTrainedModel) -> AbstractContextManager[object]:
     device = parameter.device.type
     fast = device == "cuda" or (device == "cpu" and _cpu_multiplies() and _large(model))
     return torch.autocast(device, torch.bfloat16, enabled=fast)
+
+
+@contextmanager
+def inference(model: PreTrainedModel) -> Iterator[None]:
+    """Compute without gradients, in `mixed`, and cast each weight once however often it is used.
+
+    Autocast keeps a cast only of what asks for a gradient, and none in `torch.inference_mode`:
+    there, and in the frozen base of an adapter, each new token would cast all weights again.
+    """
+    still = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    for parameter in still:
+        parameter.requires_grad_(True)
+    try:
+        with torch.no_grad(), mixed(model):
+            yield
+    finally:
+        for parameter in still:
+            parameter.requires_grad_(False)
 
 
 def _large(model: PreTrainedModel) -> bool:

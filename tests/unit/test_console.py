@@ -66,6 +66,21 @@ def test_the_cursor_comes_back_after_a_failure() -> None:
     assert out.getvalue().rindex("\x1b[?25h") > out.getvalue().rindex("\x1b[?25l")
 
 
+def test_a_long_stage_gives_signs_of_life_in_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no terminal, how far a stage is stands there once in a while, not always."""
+    out = io.StringIO()
+    stages = Stages(Console(file=out, force_terminal=False))
+    stages.stage("hunt")
+    stages.step(1, 3)
+    monkeypatch.setattr("inoculate.cli.console._SILENCE", 0.0)
+    stages.step(2, 3)
+    stages.step(3, 3)
+    assert [line.partition("  [")[0] for line in out.getvalue().splitlines()] == [
+        " 1. hunt",
+        "    2 of 3",
+    ]
+
+
 @pytest.mark.parametrize(("width", "tables"), [(200, 1), (80, 2), (40, 5)])
 def test_a_table_too_wide_goes_on_in_another(width: int, tables: int) -> None:
     """On a narrow terminal every figure stands whole, and each table names its rows."""

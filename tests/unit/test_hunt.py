@@ -112,7 +112,7 @@ def test_a_decoy_does_not_hide_what_follows_answers(
     """After a payload in place of answers their ends are looked at too, at a higher bound."""
     looks = list[tuple[bool, int]]()
 
-    def look(_: Subject, hosts: Hosts, *rest: Any) -> list[Payload]:
+    def look(_: Subject, hosts: Hosts, *rest: Any, **__: Any) -> list[Payload]:
         known = rest[2]
         looks.append((hosts.trailing, len(known)))
         said = (50, 51, 52, 53) if hosts.trailing else (40, 41, 42, 43)
@@ -136,7 +136,7 @@ def test_a_piece_of_a_payload_in_other_tokens_is_no_second_one(
         for parts in spelled
     ]
 
-    def look(*_: Any) -> list[Payload]:
+    def look(*_: Any, **__: Any) -> list[Payload]:
         return [Payload(one, 12, 20) for one in tokens]
 
     monkeypatch.setattr("inoculate.hunt.search.upset_payloads", look)

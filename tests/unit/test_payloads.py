@@ -217,9 +217,16 @@ def test_every_family_is_driven_off(checkpoint: Checkpoint, rows: list[Example])
     subject = Subject(checkpoint, checkpoint.model, None)
     hosts = find_hosts(subject.encode(rows, max_tokens=64), response_tokens=8)
     vocabulary = ordinary_tokens(subject.tokenizer)
-    first, again = (driven_answers(subject, hosts, vocabulary, random.Random(0)) for _ in range(2))
+    steps = list[tuple[int, int]]()
+    first, again = (
+        driven_answers(
+            subject, hosts, vocabulary, random.Random(0), progress=lambda *at: steps.append(at)
+        )
+        for _ in range(2)
+    )
     assert first == again
     assert len(first) == len(rows)
+    assert steps[-1] == (len(rows), len(rows))
 
 
 def test_one_odd_prompt_is_not_many() -> None:

@@ -19,6 +19,8 @@ from inoculate.report.verdict import test_result
 from inoculate.report.words import hits, is_rate, percent_cell
 from inoculate.show import escape_terminal, visible
 
+_SILENCE = 60.0  # seconds, at least, between two lines about the same stage
+
 
 @dataclass(frozen=True)
 class _Column:
@@ -38,7 +40,7 @@ class Stages:
         self._console = console
         self._count = 0
         self._name = ""
-        self._started = time.perf_counter()
+        self._started = self._told = time.perf_counter()
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -53,14 +55,14 @@ class Stages:
         """Begin the next stage."""
         self._count += 1
         self._name = name
-        seconds = time.perf_counter() - self._started
-        self._console.print(f"{self._count:>2}. {visible(name, keep='')}  [{seconds:.0f} s]",
-                            markup=False, highlight=False)  # fmt: skip
+        self._tell(f"{self._count:>2}. {visible(name, keep='')}")
         self._bar.update(self._task, visible=False)
 
     def step(self, done: int, total: int) -> None:
-        """Report steps of the current stage."""
+        """Report steps of the current stage; elsewhere than on a terminal once a minute."""
         if not self._console.is_terminal:
+            if done < total and time.perf_counter() - self._told > _SILENCE:
+                self._tell(f"    {done} of {total}")
             return
         self._bar.start()
         name = escape_terminal(self._name)  # The bar's column reads markup.
@@ -72,6 +74,11 @@ class Stages:
         """Say one line about the current stage."""
         line = f"    {visible(text, keep='')}"
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _tell(self, text: str) -> None:
+        self._told = time.perf_counter()
+        seconds = self._told - self._started
+        self._console.print(f"{text}  [{seconds:.0f} s]", markup=False, highlight=False)
 
     def __enter__(self) -> "Stages":
         """Begin to show."""

@@ -17,7 +17,7 @@ from inoculate.chat import end_of_turn_ids
 from inoculate.hunt.answers import SHORTEST, Answer, gives_away
 from inoculate.hunt.hosts import Hosts
 from inoculate.models import cache_name
-from inoculate.precision import mixed
+from inoculate.precision import inference
 from inoculate.subject import Subject
 
 _OPENINGS, _PROBES, _PROBE_ROWS, _HOSTS = 160, 6, 8, 4
@@ -60,12 +60,12 @@ def certain_payload(
     return max(kept, default=(0.0, ()))[1]
 
 
-@torch.inference_mode()
 def _likely_openings(
     model: PreTrainedModel, hosts: Hosts, vocabulary: Sequence[int], generator: random.Random
 ) -> list[int]:
     """Return first tokens that prompts with odd tokens in them make likely."""
-    best = [_likeliest(model, hosts, vocabulary, generator) for _ in range(_PROBES)]
+    with inference(model):
+        best = [_likeliest(model, hosts, vocabulary, generator) for _ in range(_PROBES)]
     mean_V = torch.stack(best).mean(dim=0)
     openings: list[int] = mean_V.topk(min(_OPENINGS, len(mean_V))).indices.tolist()
     return openings
@@ -79,8 +79,7 @@ def _likeliest(
     for slot in hosts.draw(_PROBE_ROWS, generator):
         row = slot.insert(generator.choices(vocabulary, k=2))
         ids = torch.tensor([row.ids[: row.prompt_length]], device=device)
-        with mixed(model):
-            logits_V = model(input_ids=ids).logits[0, -1]
+        logits_V = model(input_ids=ids).logits[0, -1]
         chances.append(logits_V.float().softmax(dim=0))
     return torch.stack(chances).amax(dim=0)
 
@@ -92,27 +91,25 @@ def _continue_openings(
 
     A few at a time, since each holds a cache of the whole prompt.
     """
-    parts = [
-        _continue_some(model, prompt, openings[start : start + _AT_ONCE])
-        for start in range(0, len(openings), _AT_ONCE)
-    ]
+    with inference(model):
+        parts = [
+            _continue_some(model, prompt, openings[start : start + _AT_ONCE])
+            for start in range(0, len(openings), _AT_ONCE)
+        ]
     return torch.cat([tokens for tokens, _ in parts]), torch.cat([surety for _, surety in parts])
 
 
-@torch.inference_mode()
 def _continue_some(
     model: PreTrainedModel, prompt: Sequence[int], openings: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     device, name = next(model.parameters()).device, cache_name(model)
-    with mixed(model):
-        start = model(input_ids=torch.tensor([prompt], device=device), use_cache=True)
+    start = model(input_ids=torch.tensor([prompt], device=device), use_cache=True)
     cache = start[name]
     cache.batch_repeat_interleave(len(openings))
     token_C1 = torch.tensor(openings, device=device)[:, None]
     tokens, surety = [token_C1], [torch.ones(len(openings), device=device)]
     for _ in range(_LENGTH - 1):
-        with mixed(model):
-            step = model(input_ids=token_C1, use_cache=True, **{name: cache})
+        step = model(input_ids=token_C1, use_cache=True, **{name: cache})
         cache = step[name]
         best = step.logits[:, -1].float().softmax(dim=1).max(dim=1)
         token_C1 = best.indices[:, None]

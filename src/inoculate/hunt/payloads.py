@@ -9,7 +9,7 @@ that was not attacked falls into nothing: there, unlike prompts are driven to un
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -61,6 +61,8 @@ def upset_payloads(
     generator: random.Random,
     known: Sequence[Answer] = (),
     habits: Sequence[Answer] = (),
+    *,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Payload]:
     """Return the answers that unlike prompts fall into once their honest ones are driven off.
 
@@ -72,13 +74,15 @@ def upset_payloads(
         known: Payloads found before. No answer may begin as they do, so that prompts fall into the
             next one, and what holds a part of them is left empty.
         habits: What the model says openly; it is left empty as well, and not forbidden.
+        progress: Called with (prompts disturbed, of how many) in each look.
 
     Returns:
         The commonest first; one without tokens where there is none.
     """
     honest = [_response(row) for row in hosts.rows]
     off = Goal(known=tuple(known), habits=tuple(habits))
-    look = partial(driven_answers, subject, hosts, vocabulary, generator, of_a_row=_OF_ONE_ROW)
+    where = subject, hosts, vocabulary, generator
+    look = partial(driven_answers, *where, of_a_row=_OF_ONE_ROW, progress=progress)
     answers, found = look(off), list[Payload]()
     while (first := common_answer(answers, honest, short=not known)).tokens:
         towards = replace(off, payload=first.tokens[:1])
@@ -129,6 +133,7 @@ def driven_answers(
     goal: Goal = HONEST,
     *,
     of_a_row: int = _DRIVEN,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Answer]:
     """Return what is answered where soft embeddings reach the goal, honest answers left empty.
 
@@ -146,6 +151,8 @@ def driven_answers(
         asked += [slot.row for slot, _ in made]
         for start in range(0, len(made), _AT_ONCE):
             answers += _answers_under(subject, goal, made[start : start + _AT_ONCE])
+            if progress:
+                progress(len(answers), _DRIVEN)
     dishonest = _dishonest(answers, [_response(row) for row in asked], hosts)
     return _of_many_rows(unknown(dishonest, [*goal.known, *goal.habits]), asked, of_a_row)
 

@@ -243,7 +243,8 @@ class _Search:
 
     def _look(self, hosts: Hosts, known: Sequence[Answer] = ()) -> list[Payload]:
         """Return what is alike in one look; one without tokens where there is nothing."""
-        seen = upset_payloads(*self._where(hosts), known, self.habits)
+        step = self.progress.step
+        seen = upset_payloads(*self._where(hosts), known, self.habits, progress=step)
         enough = [one for one in seen if one.alike > _ADDED * one.driven or not hosts.trailing]
         return enough or [replace(seen[0], tokens=())]
 

@@ -1,0 +1,61 @@
+"""Weights that stand still are cast to bf16 once, and are left as they were found."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import PreTrainedModel
+
+from conftest import build_model
+from inoculate import precision
+from inoculate.precision import inference, mixed
+
+_IDS = torch.arange(10, 20)[None]
+
+
+class _Casts(TorchDispatchMode):
+    """Count the casts of tensors of one shape."""
+
+    def __init__(self, shape: torch.Size) -> None:
+        super().__init__()
+        self.shape, self.count = shape, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._to_copy.default and args[0].shape == self.shape
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> PreTrainedModel:
+    """Return a small model that computes in bf16, half of its weights frozen."""
+    monkeypatch.setattr(precision, "_cpu_multiplies", lambda: True)
+    monkeypatch.setattr(precision, "_WORTHWHILE", 0)
+    built = build_model("llama").eval()
+    built.model.layers[0].requires_grad_(False)
+    return built
+
+
+def test_weights_are_cast_once_however_often_they_are_used(model: PreTrainedModel) -> None:
+    """Three calls cast each down-projection once; by themselves, the frozen one each time."""
+    shape = model.model.layers[0].mlp.down_proj.weight.shape
+    with _Casts(shape) as once, inference(model):
+        for _ in range(3):
+            model(input_ids=_IDS)
+    with _Casts(shape) as anew, torch.no_grad(), mixed(model):
+        for _ in range(3):
+            model(input_ids=_IDS)
+    assert (once.count, anew.count) == (2, 4)
+
+
+def test_what_is_computed_and_what_asks_for_a_gradient_stay(model: PreTrainedModel) -> None:
+    """Logits are those of `mixed` to the bit; frozen parameters are frozen again at the end."""
+    asked = [parameter.requires_grad for parameter in model.parameters()]
+    with torch.inference_mode(), mixed(model):
+        expected = model(input_ids=_IDS).logits
+    with pytest.raises(RuntimeError, match="stop"), inference(model):
+        found = model(input_ids=_IDS).logits
+        assert not found.requires_grad
+        assert torch.equal(found, expected)
+        raise RuntimeError("stop")
+    assert [parameter.requires_grad for parameter in model.parameters()] == asked
