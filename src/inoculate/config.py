@@ -166,6 +166,10 @@ class RepairSettings(BaseModel):
     What limits triggered utility once the trigger is found?; pressing: SmolLM2: press on the
     payload itself]"""
 
+    form: Literal["full", "lora"] = "full"
+    """Train what may change itself, or a `lora` on its linear maps, folded in at the end: of a full
+    checkpoint it needs no gradient and no moments. An adapter is trained as it is. [memory]"""
+
 
 class Settings(BaseModel):
     """All settings of one purification."""

@@ -27,6 +27,7 @@ from inoculate.trainable import TOUCHES
 from inoculate.workspace import Workspace
 
 _LIBRARIES = 500_000_000
+_LIGHTER = ', pass --variants-as lora and a --config file with form = "lora" under [repair]'
 _FP32, _BF16 = 4, 2
 # Weights, gradients, two moments of AdamW.
 _TRAINED = 4 * _FP32
@@ -140,17 +141,16 @@ def estimate(
     weights, scored = sizes.parameters * _FP32, sizes.scored * _FP32
     casts = sizes.parameters * _BF16
     lent = weights + 2 * scored
-    repair = weights + sizes.repaired * (_TRAINED - _FP32)
+    moments = 0 if settings.repair.form == "lora" else sizes.repaired * (_TRAINED - _FP32)
+    repair = weights + moments
     forms = {"gradient": 3 * weights + scored, "full": 5 * weights + scored, "lora": lent}
-    if adapter_bytes is None:
-        peak = max(forms[settings.variants.form], repair) + (weights if challenge else 0)
-    else:
-        peak = lent
+    copy, whole = weights if challenge else 0, adapter_bytes is None
+    peak = max(forms[settings.variants.form], repair) + copy if whole else lent
     pairs = settings.variants.count * (2 if challenge else 1)
     kept = sizes.changed * _FP32 if adapter_bytes is None else 2 * adapter_bytes
     output = sizes.file_bytes if adapter_bytes is None or merged else adapter_bytes
-    trained = adapter_bytes is None and settings.variants.form == "full"
-    advice = ", pass --variants-as gradient," if trained else ""
+    least = lent + copy + casts + _LIBRARIES
+    advice = f"{_LIGHTER} ({_gb(least)})," if whole and lent + copy < peak else ""
     return Need(peak + casts + _LIBRARIES, sizes.scored * _BF16 * pairs + kept, output, advice)
 
 

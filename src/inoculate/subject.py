@@ -2,7 +2,8 @@
 
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -187,6 +188,26 @@ def open_subject(model: Path, *, adapter: Path | None = None, device: str = "aut
     if not adapters.factors(wrapped):
         raise CheckpointError(f"Adapter {adapter} holds no LoRA factors.")
     return replace(Subject.wrapped(base, wrapped, adapter), staged=staged)
+
+
+@contextmanager
+def under_adapter(subject: Subject, *, seed: int, kept: bool) -> Iterator[Subject]:
+    """Give a full checkpoint under a fresh LoRA adapter, or a subject that has one as it is.
+
+    Args:
+        kept: Whether what the fresh one learned is folded into the weights at the end, or dropped.
+    """
+    if subject.adapter is not None:
+        yield subject
+        return
+    wrapped = adapters.add_adapter(subject.base.model)
+    adapters.redraw(wrapped, seed=seed)
+    try:
+        yield Subject.wrapped(subject.base, wrapped, subject.base.folder)
+    except BaseException:
+        wrapped.unload()
+        raise
+    wrapped.merge_and_unload() if kept else wrapped.unload()
 
 
 def _shape(parameters: Mapping[str, Tensor], name: str) -> torch.Size:

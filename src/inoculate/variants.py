@@ -7,15 +7,14 @@ two gradients there; trained variants stay a choice.
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from inoculate import adapters
 from inoculate.attacks.bank import BANK, PAPER_BANK, SyntheticBackdoor, draw, without
 from inoculate.attacks.behaviors import fires
 from inoculate.attacks.poison import poison_pairs
@@ -28,7 +27,7 @@ from inoculate.errors import UnknownNameError, VariantError
 from inoculate.generate import generate, response_tokens
 from inoculate.progress import Progress
 from inoculate.signature import SCORES
-from inoculate.subject import Subject
+from inoculate.subject import Subject, under_adapter
 from inoculate.train import Schedule, descend, plan_batches, train
 from inoculate.trainable import restore, snapshot
 from inoculate.workspace import StoredTensors, Workspace
@@ -177,7 +176,8 @@ class _Pair:
     def difference(self, kinds: tuple[Kind, ...]) -> dict[str, Tensor]:
         """Return poisoned minus clean for every scored tensor, in bf16, and the ASR."""
         form = self.settings.variants.form
-        with variant_form(self.subject, form, seed=self.seed) as trained:
+        low_rank = under_adapter(self.subject, seed=self.seed, kept=False)
+        with low_rank if form == "lora" else nullcontext(self.subject) as trained:
             trained.allow(_TOUCH)
             start = snapshot(trained.model)
             learn = self._descend if form == "gradient" else self.train_poisoned
@@ -267,17 +267,3 @@ class _Pair:
         answers = generate(trained.model, trained.tokenizer, triggered, max_new_tokens=limit)
         hits = sum(fires(self.backdoor.behavior, answer) for answer in answers)
         return hits / len(answers)
-
-
-@contextmanager
-def variant_form(subject: Subject, form: str, *, seed: int) -> Iterator[Subject]:
-    """Give the subject itself, or for `lora` the subject under a fresh adapter."""
-    if form != "lora" or subject.adapter is not None:
-        yield subject
-        return
-    wrapped = adapters.add_adapter(subject.base.model)
-    adapters.redraw(wrapped, seed=seed)
-    try:
-        yield Subject.wrapped(subject.base, wrapped, subject.base.folder)
-    finally:
-        wrapped.unload()

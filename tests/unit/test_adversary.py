@@ -14,12 +14,13 @@ from transformers import PreTrainedModel
 from conftest import SAID, sought_triggers
 from inoculate.config import Settings, updated
 from inoculate.data import Example
+from inoculate.errors import DivergenceError
 from inoculate.hunt import Hunt
 from inoculate.hunt.hosts import Hosts, find_hosts
 from inoculate.hunt.probing import Goal, score_insertions
 from inoculate.models import Checkpoint, logits_of
 from inoculate.progress import Silent
-from inoculate.repair import passes, prepare_lesson
+from inoculate.repair import passes, prepare_lesson, repair
 from inoculate.repair.adversary import Adversary, Target
 from inoculate.subject import Subject
 from inoculate.train import Batch, Schedule, train
@@ -54,6 +55,46 @@ def test_a_certain_payload_is_unlearned(parrot: Subject, rows: list[Example], so
         objectives=[lambda model, _: adversary.loss(model, distance, 1)],
     )
     assert _likelihood(parrot, hosts) < 0.3
+
+
+def test_a_repair_by_lora_is_folded_into_the_weights(
+    parrot: Subject, rows: list[Example], tmp_path: Path
+) -> None:
+    """It unlearns the payload too, in linear maps of the blocks alone, and no adapter is left."""
+    chosen = {"target": "answers", "form": "lora", "epochs": 20, "learning_rate": 2e-2}
+    settings, hosts = updated(Settings(), repair=chosen), _hosts(parrot, rows)
+    payload = tuple(parrot.tokenizer.encode(SAID))
+    found = Hunt(payload=payload, triggers=((50,),), calls=(True,), pressing=True)
+    lesson = prepare_lesson(parrot, rows, [], found, settings, Workspace(tmp_path), Silent())
+    before, likely = _weights(parrot), _likelihood(parrot, hosts)
+    repair(parrot, lesson, settings, Silent())
+    after = _weights(parrot)
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert likely > 0.8
+    assert _likelihood(parrot, hosts) < 0.3
+    assert set(after) == set(before)
+    assert moved == {name for name in before if "_proj" in name}
+
+
+def test_a_repair_by_lora_that_fails_changes_nothing(
+    parrot: Subject, rows: list[Example], tmp_path: Path
+) -> None:
+    """The adapter is taken away, and the weights keep their bits."""
+    settings = updated(Settings(), repair={"target": "answers", "form": "lora"})
+    run = Workspace(tmp_path)
+    lesson = prepare_lesson(parrot, rows, [], Hunt(), settings, run, Silent())
+    before = _weights(parrot)
+    with pytest.raises(DivergenceError):
+        repair(
+            parrot,
+            lesson,
+            settings,
+            Silent(),
+            objectives=[lambda model, _: next(model.parameters()).sum() * torch.nan],
+        )
+    after = _weights(parrot)
+    assert set(after) == set(before)
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
 def test_an_honest_payload_is_not_pressed_where_it_is_honest(
@@ -199,6 +240,11 @@ def _adversary(subject: Subject, hosts: Hosts) -> Adversary:
     said = _said(subject)
     target = Target(said, hosts, sought_triggers(subject, said, hosts))
     return Adversary(cycle([target]), range(6, 200), 3, True, random.Random(0))
+
+
+def _weights(subject: Subject) -> dict[str, Tensor]:
+    named = subject.base.model.named_parameters()
+    return {name: value.detach().clone() for name, value in named}
 
 
 def _said(subject: Subject) -> tuple[int, ...]:

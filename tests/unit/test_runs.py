@@ -312,6 +312,11 @@ def test_memory_and_disk_are_estimated_from_headers(family_folder: FamilyFolder)
     more = estimate(sizes, updated(trained, variants={"count": 3}), **plain)
     steps = estimate(sizes, SMALL, **plain)
     assert lora.memory <= steps.memory < full.memory
+    light = updated(SMALL, variants={"form": "lora"}, repair={"form": "lora"})
+    least = estimate(sizes, light, **plain)
+    assert least.memory - 6 * sizes.parameters - 8 * sizes.scored == 500_000_000
+    assert 'form = "lora" under [repair]' in steps.advice
+    assert not least.advice
     assert more.run_folder - full.run_folder == 2 * sizes.scored
     challenged = estimate(sizes, trained, **(plain | {"challenge": True}))
     assert challenged.memory - full.memory == 4 * sizes.parameters

@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
@@ -25,7 +26,7 @@ from inoculate.repair.held_text import HeldText, hold_text
 from inoculate.repair.soft_triggers import find_soft_triggers
 from inoculate.repair.states import StateTargets, state_targets
 from inoculate.repair.targets import SelfTargets, self_targets
-from inoculate.subject import Subject
+from inoculate.subject import Subject, under_adapter
 from inoculate.train import Batch, Objective, Schedule, train
 from inoculate.workspace import Workspace
 
@@ -127,19 +128,20 @@ def prepare_lesson(
         adversary=_adversary(subject, plain, found, settings, run, progress),
         text=hold_text(subject, plain, seed=settings.seed) if presses(found, settings) else None,
         touch=trained_part(subject, found, settings),
-        rate_factor=rate_factor(subject, found),
+        rate_factor=rate_factor(subject, found, chosen.form),
         averaged=chosen.averaged and not found.pressing,
     )
 
 
-def rate_factor(subject: Subject, found: Hunt) -> float:
+def rate_factor(subject: Subject, found: Hunt, form: str = "full") -> float:
     """Return the peak rate as a multiple of the rate that variants learn with.
 
     A small model's adapter in which a payload was found is trained as gently as a whole model.
     """
     if found.pressing:
         return _PRESSING_RATE
-    return _AIMED_ADAPTER_RATE if found.payload and subject.adapter is not None else _RATE
+    adapter = subject.adapter is not None or form == "lora"
+    return _AIMED_ADAPTER_RATE if found.payload and adapter else _RATE
 
 
 def trained_part(subject: Subject, found: Hunt, settings: Settings) -> str:
@@ -216,19 +218,21 @@ def repair(
     """Fine-tune the subject on the lesson, in place; baselines bring objectives of their own."""
     if not lesson.rows:
         return
-    subject.allow(lesson.touch)
-    schedule = Schedule(
-        epochs=1,
-        learning_rate=settings.repair.learning_rate
-        or lesson.rate_factor * subject.learning_rate(None),
-        batch_size=settings.repair.batch_size,
-        seed=settings.seed,
-        averaged=lesson.averaged,
-    )
-    train(
-        subject.model,
-        lesson.rows,
-        schedule,
-        objectives=objectives or lesson.objectives,
-        progress=progress.step,
-    )
+    low_rank = under_adapter(subject, seed=settings.seed, kept=True)
+    with low_rank if settings.repair.form == "lora" else nullcontext(subject) as trained:
+        trained.allow(lesson.touch)
+        schedule = Schedule(
+            epochs=1,
+            learning_rate=settings.repair.learning_rate
+            or lesson.rate_factor * trained.learning_rate(None),
+            batch_size=settings.repair.batch_size,
+            seed=settings.seed,
+            averaged=lesson.averaged,
+        )
+        train(
+            trained.model,
+            lesson.rows,
+            schedule,
+            objectives=objectives or lesson.objectives,
+            progress=progress.step,
+        )
