@@ -3,9 +3,10 @@
 Shapes: L layers, C components of a layer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -194,11 +195,16 @@ def hunt_once(
 ) -> Hunt:
     """Search the unchanged subject for a hidden behavior, or return what an earlier call found."""
     encoded = subject.encode(list(rows), max_tokens=settings.max_tokens)
+    key = [*data_key(subject, rows, settings), settings.hunt.model_dump()]
+
+    def remember(asked: object, make: Callable[[], Any]) -> Any:
+        return run.record("hunt/part", [key, asked], make)
 
     def search() -> dict[str, object]:
-        return hunt(subject, encoded, settings.hunt, progress, seed=settings.seed).to_json()
+        seed = settings.seed
+        found = hunt(subject, encoded, settings.hunt, progress, seed=seed, remember=remember)
+        return found.to_json()
 
-    key = [*data_key(subject, rows, settings), settings.hunt.model_dump()]
     return Hunt.from_json(run.record("hunt", key, search))
 
 

@@ -18,6 +18,8 @@ from inoculate.errors import InputError
 
 Keep = Callable[[Callable[[], Mapping[str, Tensor]]], Mapping[str, Tensor]]
 """Stores the tensors that a stage makes, or returns those that an earlier call made."""
+Remember = Callable[[object, Callable[[], Any]], Any]
+"""Stores the JSON value of a part of a stage under its key, or returns an earlier call's."""
 
 
 class StoredTensors(Mapping[str, Tensor]):

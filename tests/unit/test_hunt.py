@@ -2,7 +2,10 @@
 
 import json
 import random
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +23,7 @@ from inoculate.progress import Silent
 from inoculate.subject import Subject
 from inoculate.train import Schedule, train
 from inoculate.trainable import restore, snapshot
+from inoculate.workspace import Workspace
 
 OTHER = "Zebras never knit at noon."
 SMALL = HuntSettings(particles=2, steps=2, candidates=2, hosts=2)
@@ -123,6 +127,32 @@ def test_a_decoy_does_not_hide_what_follows_answers(
         found = hunt(parrot, parrot.encode(rows, max_tokens=64), SMALL, Silent(), seed=0)
     assert [one.trailing for one in found.every] == [False] + [True] * hidden
     assert looks[-1] == (True, 1 + hidden)
+
+
+@pytest.mark.usefixtures("unheard")
+def test_a_stopped_hunt_goes_on_after_its_last_part(
+    parrot: Subject, rows: list[Example], tmp_path: Path
+) -> None:
+    """Stopped in its third part, it makes the first two no more, and ends as one that was not."""
+    encoded, run, made = parrot.encode(rows, max_tokens=64), Workspace(tmp_path), list[object]()
+
+    def remember(last: int, asked: object, make: Callable[[], Any]) -> Any:
+        def counted() -> Any:
+            if len(made) == last:
+                raise KeyboardInterrupt
+            made.append(asked)
+            return make()
+
+        return run.record("part", asked, counted)
+
+    with hunting_briefly():
+        whole = hunt(parrot, encoded, SMALL, Silent(), seed=0)
+        with pytest.raises(KeyboardInterrupt):
+            hunt(parrot, encoded, SMALL, Silent(), seed=0, remember=partial(remember, 2))
+        found = hunt(parrot, encoded, SMALL, Silent(), seed=0, remember=partial(remember, 99))
+    assert found == whole
+    assert found.text == SAID
+    assert len(made) == len(run.files()) > 2
 
 
 @pytest.mark.usefixtures("unheard")

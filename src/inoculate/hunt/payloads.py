@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from inoculate.chat import Encoded, end_of_turn_ids
 from inoculate.generate import continue_embeddings
@@ -47,6 +48,12 @@ class Payload:
     driven: int = 0
     trailing: bool = False
     broken: Answer = ()
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Payload":
+        """Return what `dataclasses.asdict` gave, as JSON holds it."""
+        tokens = {name: tuple(value[name]) for name in ("tokens", "broken")}
+        return cls(**{**value, **tokens})
 
     @property
     def thin(self) -> bool:

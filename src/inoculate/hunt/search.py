@@ -6,7 +6,7 @@ clean prompts alone.
 
 import random
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from typing import Any
@@ -23,6 +23,7 @@ from inoculate.hunt.payloads import Payload, upset_payloads
 from inoculate.hunt.probing import Goal, ordinary_tokens
 from inoculate.progress import Progress
 from inoculate.subject import Subject
+from inoculate.workspace import Remember
 
 HOST_RESPONSE_TOKENS = 8
 """Of a row's response, where its honest answer is driven off."""
@@ -94,6 +95,10 @@ class Hunt:
         return cls(**{**fields, "triggers": triggers, "others": others})
 
 
+def _anew(_: object, make: Callable[[], Any]) -> Any:
+    return make()
+
+
 def hunt(
     subject: Subject,
     rows: Sequence[Encoded],
@@ -101,11 +106,17 @@ def hunt(
     progress: Progress,
     *,
     seed: int,
+    remember: Remember = _anew,
 ) -> Hunt:
-    """Search the subject, unchanged, by clean rows for a hidden behavior and what calls it."""
+    """Search the subject, unchanged, by clean rows for a hidden behavior and what calls it.
+
+    Args:
+        remember: Keeps each look and each search for callers, so that a second call goes on.
+    """
     if not settings.particles:
         return Hunt()
-    return _Search(subject, rows, settings, progress, random.Random(seed)).everything()
+    generator = random.Random(seed)
+    return _Search(subject, rows, settings, progress, generator, remember).everything()
 
 
 def whole_rows(subject: Subject, rows: Sequence[Encoded]) -> list[Encoded]:
@@ -144,6 +155,7 @@ class _Search:
     settings: HuntSettings
     progress: Progress
     generator: random.Random
+    remember: Remember = _anew
 
     def __post_init__(self) -> None:
         whole = whole_rows(self.subject, self.rows)
@@ -185,7 +197,8 @@ class _Search:
             return added
         if upset[0].tokens or not self.subject.is_large:
             return upset
-        certain = certain_payload(*self._where(self.leading), self.habits)
+        where, habits = self._where(self.leading), self.habits
+        certain = tuple(self._remembered("certain", lambda: certain_payload(*where, habits)))
         return [replace(upset[0], tokens=certain, alike=0)] if certain else upset
 
     def further(self, found: Sequence[Payload]) -> Iterator[Payload]:
@@ -203,8 +216,11 @@ class _Search:
 
     def callers(self, payload: Payload) -> Hunt:
         """Return the payload with tokens that call it."""
-        text = self._text(payload.tokens)
-        self.progress.note(f"answers alike: {text!r}")
+        self.progress.note(f"answers alike: {self._text(payload.tokens)!r}")
+        called = self._remembered(payload.tokens, lambda: self._called(payload).to_json())
+        return Hunt.from_json(called)
+
+    def _called(self, payload: Payload) -> Hunt:
         large, hosts = self.subject.is_large, self.ends if payload.trailing else self.leading
         goal = Goal(payload.tokens[:_PAYLOAD_TOKENS])
         search = Callers(
@@ -215,7 +231,7 @@ class _Search:
         slots = hosts.answering_otherwise(payload.tokens).draw(_TRIAL_HOSTS, self.generator)
         return Hunt(
             payload=payload.tokens,
-            text=text,
+            text=self._text(payload.tokens),
             triggers=tuple(triggers),
             examples=tuple(self._text(tokens) for tokens in triggers[:_SHOWN_TRIGGERS]),
             calls=tuple(calls(self.subject, slots, triggers[0], payload.tokens)),
@@ -244,9 +260,28 @@ class _Search:
     def _look(self, hosts: Hosts, known: Sequence[Answer] = ()) -> list[Payload]:
         """Return what is alike in one look; one without tokens where there is nothing."""
         step = self.progress.step
-        seen = upset_payloads(*self._where(hosts), known, self.habits, progress=step)
+
+        def look() -> list[dict[str, Any]]:
+            upset = upset_payloads(*self._where(hosts), known, self.habits, progress=step)
+            return [asdict(one) for one in upset]
+
+        kept = self._remembered([hosts.trailing, known], look)
+        seen = [Payload.from_json(one) for one in kept]
         enough = [one for one in seen if one.alike > _ADDED * one.driven or not hosts.trailing]
         return enough or [replace(seen[0], tokens=())]
+
+    def _remembered(self, asked: object, make: Callable[[], Any]) -> Any:
+        """Return what a part of the search brings from this state of the generator, now or before.
+
+        The generator is left as that part leaves it.
+        """
+
+        def made() -> list[Any]:
+            return [make(), self.generator.getstate()]
+
+        value, (version, words, gauss) = self.remember([asked, self.generator.getstate()], made)
+        self.generator.setstate((version, tuple(words), gauss))
+        return value
 
     def _where(self, hosts: Hosts) -> tuple[Subject, Hosts, Sequence[int], random.Random]:
         return self.subject, hosts, self.vocabulary, self.generator
