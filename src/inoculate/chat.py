@@ -7,6 +7,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from inoculate.data import Example
 from inoculate.errors import CheckpointError
+from inoculate.intake.rendering import OPTIONS
 
 _ALPACA_HEAD = "Below is an instruction that describes a task"
 _ALPACA = (
@@ -18,8 +19,6 @@ _ALPACA_WITH_INPUT = (
     "Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
 )
-# Llama 3.2's own fallback: with the day's date a result would depend on the day.
-_DATE = "26 Jul 2024"
 
 
 @dataclass(frozen=True)
@@ -165,16 +164,29 @@ def _user_turn(example: Example) -> dict[str, str]:
 def _render(
     tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], *, generation: bool = False
 ) -> str:
-    return str(
-        tokenizer.apply_chat_template(
-            turns,
-            tokenize=False,
-            add_generation_prompt=generation,
-            enable_thinking=False,  # Qwen3's switch; other templates do not know it.
-            date_string=_DATE,
+    try:
+        rendered = tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=generation, **OPTIONS
         )
-    )
+    except Exception as error:  # Whatever a foreign template raises.
+        raise CheckpointError(
+            f"The chat template does not render a message ({_first_line(error)}). Save the model "
+            "with the template of its original."
+        ) from error
+    return str(rendered)
 
 
 def _tokenize(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    try:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # A panic of the tokenizers library is no Exception.
+        raise CheckpointError(
+            f"The tokenizer does not encode a text ({_first_line(error)}). Save the model with the "
+            "tokenizer of its original."
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

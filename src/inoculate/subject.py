@@ -163,7 +163,13 @@ class Subject:
             round_like(self.source.folder, adapters.stored_names(self._wrapper))
 
     def save(self, destination: Path, *, merged: bool = False) -> None:
-        """Write the model as its input was: a full checkpoint, or an adapter unless merged."""
+        """Write the model as its input was: a full checkpoint, or an adapter unless merged.
+
+        Raises:
+            CheckpointError: A weight file of the input was changed since it was audited.
+        """
+        self.base.staged.check_unchanged()
+        self.source.check_unchanged()
         if self.adapter is None:
             save_like(self.base.staged.folder, destination, dict(self.model.named_parameters()))
         elif merged:

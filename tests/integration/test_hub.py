@@ -25,7 +25,12 @@ variants = {count = 2, rows = 8, poisoned = 8}
 hunt = {particles = 2, steps = 2, candidates = 2, hosts = 2}
 repair = {epochs = 1}
 """
-EXTRA = {"evil.py": b"x = 1", "pytorch_model.bin": b"\x80\x04.", "sub/model.safetensors": b"x"}
+EXTRA = {
+    "evil.py": b"x = 1",
+    "consolidated.safetensors": b"x",
+    "pytorch_model.bin": b"\x80\x04.",
+    "sub/model.safetensors": b"x",
+}
 
 
 class Hub(BaseHTTPRequestHandler):

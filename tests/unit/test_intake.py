@@ -1,8 +1,10 @@
 """The intake of good folders: what is staged, what is shown, what never happens."""
 
+import copy
 import errno
 import gc
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -13,15 +15,31 @@ import tempfile
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import pytest
 import torch
 from rich.console import Console
 
 from conftest import PLAIN, SHARDED, TIED, FamilyFolder, build_model
-from hostile import CONFIG, TEMPLATE, TOKENIZER, TOKENS, WEIGHTS, added, edit, write
+from hostile import (
+    CONFIG,
+    INDEX,
+    TEMPLATE,
+    TOKENIZER,
+    TOKENS,
+    WEIGHTS,
+    Mutation,
+    added,
+    edit,
+    indexed,
+    together,
+    write,
+)
 from inoculate.adapters import add_adapter
 from inoculate.builtin.fixture import model_folder
+from inoculate.chat import encode_prompt
+from inoculate.data import Example
 from inoculate.errors import CheckpointError
 from inoculate.inspection import inspect_folder, show_findings, write_inspection
 from inoculate.intake import admit_model, audit, fetch, revision
@@ -29,7 +47,7 @@ from inoculate.intake.finding import RULES
 from inoculate.intake.patterns import may_never_end
 from inoculate.intake.sarif import to_sarif
 from inoculate.intake.template import check_templates
-from inoculate.models import load
+from inoculate.models import Checkpoint, load
 from inoculate.report import write_report
 from inoculate.subject import Subject, open_subject
 
@@ -236,6 +254,22 @@ def test_usual_templates_pass_without_a_warning(text: str) -> None:
         "{% macro f() %}{{ caller(messages[-1].content) }}{% endmacro %}"
         "{% call(t) f() %}{% if 'cf' in t %}x{% endif %}{% endcall %}",
         "{% set t = {}.get('role', messages[-1].content) %}{% if 'cf' in t %}x{% endif %}",
+        "{% if 'cf' is in messages[-1].content %}x{% endif %}",
+        "{% if '' != 'cf' in messages[-1].content %}x{% endif %}",
+        "{% if 'role' in {'role': 'user', 'content': 'cf'} == messages[-1] %}x{% endif %}",
+        "{% set n = namespace(x='') %}{% set n.x = messages[-1].content %}"
+        "{% if 'cf' in n['x'] %}x{% endif %}",
+        "{% set n = namespace(x='') %}{% set n.x = messages[-1].content %}"
+        "{% if 'cf' in n|attr('x') %}x{% endif %}",
+        "{% set n = namespace(x='') %}{% set n.x = messages[-1].content %}{% set m = n %}"
+        "{% if 'cf' in m.x %}x{% endif %}",
+        "{% set n = namespace(x=messages[-1].content) %}{% if false %}{% set n.x = messages %}"
+        "{% endif %}{% if 'cf' in n.x %}x{% endif %}",
+        "{% macro m(t) %}{% if 'cf' in t %}x{% endif %}{% endmacro %}{{ m(messages[-1].content) }}"
+        "{% if false %}{% macro m(z) %}{% endmacro %}{% endif %}",
+        "{% for x in messages recursive %}{% if 'cf' in x %}x{% endif %}"
+        "{% if x is mapping %}{{ loop([x.content]) }}{% endif %}{% endfor %}",
+        "{% set f = strftime_now %}{% if f('%Y') == '2031' %}x{% endif %}",
     ],
 )
 def test_no_way_round_the_lint_is_silent(text: str) -> None:
@@ -253,6 +287,12 @@ def test_no_way_round_the_lint_is_silent(text: str) -> None:
         ("((a*))*", True),
         ("(x(y+)z)*", True),
         ("(?:a|b+){2,}", True),
+        ("(a|aa)*$", True),
+        ("(?:a{1,30}){1,30}b", True),
+        (r"\[(a+)+]$", True),
+        (r"(?:[a-z ]|[^#]){40}(?<=#)", True),
+        (r"[^\r\n]?[\p{Lu}\p{Lt}]*[\p{Ll}]+(?i:'s|'t|'re)?|\p{N}{1,3}|\s+(?!\S)", False),
+        (r"(\d{1,3})(a{0,1})?(x|y)?[(a+)+*]", False),
         ("a" * 5000, True),
     ],
 )
@@ -294,7 +334,7 @@ def test_foreign_text_reaches_the_error_line_escaped(
 
 def test_sarif_holds_every_finding(copied: Path, tmp_path: Path) -> None:
     """Each finding is a result with a level, a place and a rule that the log describes."""
-    write("x.pkl", "x")(copied)
+    write(os.fsdecode(b"\xff.pkl"), "x")(copied)
     edit(CONFIG, num_hidden_layers=-1, auto_map={"a": "b"})(copied)
     made, report = inspect_folder(copied, deep=False, console=Console(file=io.StringIO()))
     write_inspection(report, made, tmp_path / "a.json", tmp_path / "a.sarif")
@@ -305,7 +345,7 @@ def test_sarif_holds_every_finding(copied: Path, tmp_path: Path) -> None:
     for result, finding in zip(run["results"], made.findings, strict=True):
         assert rules[result["ruleIndex"]]["id"] == result["ruleId"] == finding.rule
         place = result["locations"][0]["physicalLocation"]["artifactLocation"]
-        assert place["uri"] == finding.file
+        assert unquote_to_bytes(place["uri"]) == os.fsencode(finding.file)
     assert to_sarif([], "1")["runs"][0]["results"] == []
 
 
@@ -369,6 +409,89 @@ def test_a_target_pattern_becomes_the_modules_it_meant(
     assert found["target_modules"] == [f"model.layers.{i}.self_attn.q_proj" for i in (0, 1)]
     wrapped = [name for name, _ in subject.model.named_parameters() if "lora_A" in name]
     assert len(wrapped) == 2
+
+
+@pytest.mark.parametrize(
+    "mutate",
+    [
+        indexed(WEIGHTS),
+        together(edit(TOKENS, bos_token=None), edit("special_tokens_map.json", bos_token="<bos>")),
+        lambda folder: folder.rename(folder.with_name("owner")),
+    ],
+)
+def test_what_other_tools_write_is_accepted(copied: Path, mutate: Mutation) -> None:
+    """An index of one file, special tokens beside their config, a folder of any name."""
+    if not (copied / "special_tokens_map.json").exists():
+        (copied / "special_tokens_map.json").write_text("{}")
+    mutate(copied)
+    (folder,) = (path for path in copied.parent.iterdir() if path.is_dir())
+    staged = admit_model(folder)
+    assert staged.findings == ()
+    assert not (staged.folder / INDEX).exists()
+    assert load(folder, device="cpu").model
+
+
+def test_what_other_tools_write_in_an_adapter_is_accepted(
+    family_folder: FamilyFolder, tmp_path: Path
+) -> None:
+    """Unsloth's switch, a pattern of what is left out, a base by a path of another system."""
+    base = load(family_folder("llama"), device="cpu")
+    add_adapter(base.model, rank=2, projections=("q_proj",)).save_pretrained(str(tmp_path / "in"))
+    mapping = {
+        "base_model_class": "LlamaForCausalLM",
+        "parent_library": "transformers.models.llama.modeling_llama",
+        "unsloth_fixed": True,
+    }
+    edit(
+        "adapter_config.json",
+        auto_mapping=mapping,
+        target_modules="all-linear",
+        exclude_modules="lm_head|.*mlp.*",
+        base_model_name_or_path="C:\\models\\llama",
+    )(tmp_path / "in")
+    subject = open_subject(base.folder, adapter=tmp_path / "in", device="cpu")
+    assert [finding.rule for finding in subject.findings] == ["base-name"]
+    found = json.loads((subject.source.folder / "adapter_config.json").read_text())
+    assert found["target_modules"] == [f"model.layers.{i}.self_attn.q_proj" for i in (0, 1)]
+
+
+def test_weights_exchanged_after_their_audit_are_refused(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file that was read is the one that is loaded, and at the end is still the one."""
+    module = importlib.import_module("inoculate.intake.audit")
+    check, other = module.check_templates, copied / "other.safetensors"
+    other.write_bytes((copied / WEIGHTS).read_bytes())
+
+    def late(*given: Any) -> Any:
+        other.replace(copied / WEIGHTS)
+        return check(*given)
+
+    monkeypatch.setattr(module, "check_templates", late)
+    with pytest.raises(CheckpointError, match="changed while it was read"):
+        admit_model(copied)
+    monkeypatch.undo()
+    subject = open_subject(copied, device="cpu")
+    with (copied / WEIGHTS).open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(CheckpointError, match="changed while it was read"):
+        subject.save(copied.parent / "out")
+    assert not (copied.parent / "out").exists()
+
+
+def test_a_panic_of_the_tokenizer_is_one_sentence(llama: Checkpoint) -> None:
+    """What the library raises on a text, which may be no Exception, names the tokenizer."""
+
+    class Panic(BaseException):
+        pass
+
+    def panic(*_: Any, **__: Any) -> Any:
+        raise Panic("retry-limit-in-match over")
+
+    tokenizer = copy.copy(llama.tokenizer)
+    tokenizer.__class__ = type("Odd", (type(tokenizer),), {"__call__": panic})
+    with pytest.raises(CheckpointError, match=r"does not encode a text .retry-limit"):
+        encode_prompt(tokenizer, Example("hello", ""))
 
 
 def test_a_snapshot_of_the_hub_cache_is_accepted(copied: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import PureWindowsPath
 from typing import Any, Literal
 
 from inoculate.intake.fields import field_table, many, real, rebuild, text, whole
@@ -116,23 +116,30 @@ def _rebuild(
     if given.get("peft_type") != "LORA":
         raise _refusal(f"It is of type {shorten(given.get('peft_type'))}; only LORA is supported.")
     chosen = dict(given)
-    chosen["target_modules"] = _targets(given.get("target_modules"), header)
+    chosen["target_modules"] = _targets(given, header)
+    chosen["exclude_modules"] = None  # What is excluded is no target.
     chosen["base_model_name_or_path"] = _base_name(given.get("base_model_name_or_path"), notes)
     for key in ("rank_pattern", "alpha_pattern"):
         chosen[key] = chosen.get(key) or {}
         _check_keys(chosen[key], key)
-    _check_mapping(chosen.get("auto_mapping"))
+    chosen["auto_mapping"] = _mapping(given.get("auto_mapping"))
     quiet = {key: value for key, value in chosen.items() if value or key in _FIELDS}
     plain = {key: value for key, value in quiet.items() if key not in _DEFAULTS}
     return rebuild(plain, _FIELDS, CONFIG, notes)
 
 
-def _targets(given: Any, header: Mapping[str, Tensor]) -> Any:
-    """Return the target modules; a pattern is replaced by the modules that the file holds."""
-    if not isinstance(given, str) or given == "all-linear":
-        return given
-    if may_never_end(given):
-        raise RefusedError("regex-bomb", CONFIG, f"target_modules is {shorten(given)}.")
+def _targets(given: Mapping[str, Any], header: Mapping[str, Tensor]) -> Any:
+    """Return the target modules.
+
+    A pattern, and what others are excluded from, is replaced by the modules that the file holds.
+    """
+    patterns = {key: given.get(key) for key in ("target_modules", "exclude_modules")}
+    for key, value in patterns.items():
+        if isinstance(value, str) and may_never_end(value):
+            raise RefusedError("regex-bomb", CONFIG, f"{key} is {shorten(value)}.")
+    targets, excluded = patterns.values()
+    if not excluded and (not isinstance(targets, str) or targets == "all-linear"):
+        return targets
     found = (_TENSOR.fullmatch(name) for name in header)
     return sorted({match[1] for match in found if match})
 
@@ -144,20 +151,24 @@ def _check_keys(patterns: Any, key: str) -> None:
             raise RefusedError("regex-bomb", CONFIG, reason)
 
 
-def _check_mapping(given: Any) -> None:
-    """Let auto_mapping name nothing but the class of a supported family."""
-    if given and given not in _MAPPINGS:
+def _mapping(given: Any) -> Any:
+    """Return auto_mapping, which may name the class of a supported family, without switches."""
+    named = given
+    if isinstance(given, dict):
+        named = {key: value for key, value in given.items() if not isinstance(value, bool)}
+    if named and named not in _MAPPINGS:
         raise _refusal(f"auto_mapping names code: {shorten(given)}.")
+    return named or None
 
 
 def _base_name(given: Any, notes: list[Finding]) -> str | None:
     if given is None or (isinstance(given, str) and not given):
         return None
-    if not isinstance(given, str) or "://" in given or "\\" in given:
+    if not isinstance(given, str) or "://" in given:
         raise _refusal(f"base_model_name_or_path is {shorten(given)}, which is no model name.")
     if _HUB_ID.fullmatch(given):
         return given
-    last = PurePosixPath(given).name
+    last = PureWindowsPath(given).name  # Which parts at either slash.
     notes.append(Finding("base-name", CONFIG, f"It names the base by a path ({shorten(last)})."))
     return None
 

@@ -151,7 +151,9 @@ def _audit_tokenizer(made: Audit, folder: Folder) -> None:
         made.small[tokenizer_config.TEMPLATE] = text.encode("utf-8")
     # Rendering is the costly part; what is refused already is not rendered.
     if not made.refused:
-        tokens = tokenizer_config.template_tokens(config)
+        # An older tokenizer keeps its special tokens in the map beside it alone.
+        mapped = files.get(tokenizer_config.SPECIALS, {})
+        tokens = tokenizer_config.template_tokens({**mapped, **config})
         made.findings += check_templates(templates, tokens)
 
 

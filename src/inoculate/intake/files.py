@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,11 +22,15 @@ _KINDS = (
 
 @dataclass(frozen=True)
 class Folder:
-    """Hold the readable files of a folder by name, and why others cannot be read."""
+    """Hold the readable files of a folder by name, and why others cannot be read.
+
+    `seals` are what the file system said of each file when it was first opened.
+    """
 
     path: Path
     files: Mapping[str, Path]
     unsafe: Mapping[str, str]
+    seals: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def find(self, name: str) -> Path | None:
         """Return the regular file behind a name, or None.
@@ -57,9 +61,11 @@ class Folder:
         """
         path = self.need(name)
         try:
-            return os.fdopen(os.open(path, _OPEN), "rb")
+            file = os.fdopen(os.open(path, _OPEN), "rb")
+            self.seals.setdefault(name, seal_of(os.fstat(file.fileno())))
         except OSError as error:
             raise RefusedError("unsafe-file", name, f"It cannot be read: {_why(error)}.") from None
+        return file
 
     def read(self, name: str, limit: int) -> bytes:
         """Return a file's bytes.
@@ -97,6 +103,11 @@ def open_folder(path: Path) -> Folder:
         else:
             unsafe[name] = target
     return Folder(root, files, unsafe)
+
+
+def seal_of(facts: os.stat_result) -> tuple[int, ...]:
+    """Return what tells a file that was changed or exchanged from the one that it was."""
+    return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
 
 
 def unsafe_findings(folder: Folder) -> list[Finding]:

@@ -1,12 +1,20 @@
 """From a name to a folder: hub ids are fetched at one revision, and that revision is known."""
 
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from inoculate.errors import InputError
+from inoculate.intake.adapter import WEIGHTS as ADAPTER
+from inoculate.intake.files import open_folder
+from inoculate.intake.finding import RefusedError
+from inoculate.intake.strict_json import parse_object
+from inoculate.intake.weights import INDEX, MAX_INDEX_BYTES, SINGLE
 
-_PATTERNS = ("*.safetensors", "*.json", "*.jinja")
+_SMALL = ("*.json", "*.jinja")
 _BELOW = ("*/*",)
+_WEIGHTS = re.compile(r"\w[\w.-]*\.safetensors", re.ASCII)
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -14,7 +22,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 def fetch(model: str | Path) -> Path:
     """Return the checkpoint folder; a hub id, or `id@revision`, is downloaded at one commit.
 
-    Only safetensors, JSON and Jinja files are downloaded, and nothing of folders below.
+    Only JSON and Jinja files are downloaded, then the weights that would be loaded, and nothing of
+    folders below.
 
     Raises:
         InputError: It is neither a folder nor a hub id that can be fetched.
@@ -29,21 +38,40 @@ def fetch(model: str | Path) -> Path:
         raise InputError(
             f"{folder} does not exist. Pass a checkpoint folder, or a hub id org/name."
         )
-    from huggingface_hub import snapshot_download
-
     try:
-        fetched = snapshot_download(
-            name,
-            revision=wanted or None,
-            allow_patterns=list(_PATTERNS),
-            ignore_patterns=list(_BELOW),
-        )
+        small = _download(name, wanted, _SMALL)
+        return _download(name, revision(small) or wanted, (*_SMALL, *_weight_names(small)))
     except Exception as error:  # The library's own, its HTTP client's or the system's.
         raise InputError(
             f"{str(model)!r} is no folder here, and the hub did not give it. Check the name, the "
             "network and your access, or pass a checkpoint folder."
         ) from error
-    return Path(fetched)
+
+
+def _download(name: str, wanted: str, patterns: Sequence[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(
+        snapshot_download(
+            name,
+            revision=wanted or None,
+            allow_patterns=list(patterns),
+            ignore_patterns=list(_BELOW),
+        )
+    )
+
+
+def _weight_names(folder: Path) -> list[str]:
+    """Return the weight files that loading would read: those that an index names, or single ones.
+
+    Others would fill the disk and are not loaded.
+    """
+    names = {SINGLE, ADAPTER}
+    with suppress(RefusedError):
+        index = parse_object(open_folder(folder).read(INDEX, MAX_INDEX_BYTES), INDEX, max_depth=4)
+        places = index.get("weight_map")
+        names |= set(map(str, places.values())) if isinstance(places, dict) else set()
+    return sorted(name for name in names if _WEIGHTS.fullmatch(name))
 
 
 def revision(folder: Path) -> str | None:

@@ -162,7 +162,29 @@ def _check_together(config: Mapping[str, Any]) -> None:
     layers = config["num_hidden_layers"]
     if config.get("layer_types") and len(config["layer_types"]) != layers:
         raise RefusedError("config-value", CONFIG, f"layer_types does not name {layers} layers.")
+    if "sliding_attention" in (config.get("layer_types") or ()) and not _window(config):
+        reason = "layer_types holds sliding_attention, and sliding_window is not set."
+        raise RefusedError("config-value", CONFIG, reason)
+    _check_factors(config)
     _check_ids(config, config["vocab_size"], CONFIG)
+
+
+def _window(config: Mapping[str, Any]) -> object:
+    """Return the width of sliding attention; a family's own where the file does not tell."""
+    return config.get("sliding_window", True)
+
+
+def _check_factors(config: Mapping[str, Any]) -> None:
+    """Demand one factor of a stretched rotary embedding for each of its frequencies."""
+    size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    for key in ("rope_parameters", "rope_scaling"):
+        rope = config.get(key) or {}
+        part = rope.get("partial_rotary_factor", config.get("partial_rotary_factor")) or 1.0
+        for name in ("long_factor", "short_factor"):
+            factors = rope.get(name)
+            if isinstance(factors, list) and len(factors) != int(size * part) // 2:
+                reason = f"{name} of {key} holds {len(factors)} numbers for heads of size {size}."
+                raise RefusedError("config-value", CONFIG, reason)
 
 
 def _check_ids(config: Mapping[str, Any], rows: int, file: str) -> None:

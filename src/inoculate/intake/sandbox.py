@@ -52,10 +52,12 @@ def _examine_one(text: str, tokens: dict[str, str], longest: int) -> dict[str, A
     environment = _environment()
     try:
         tree = environment.parse(text)
-        branches = _lint().branches(tree, text)
+        branches = _beside("template_lint").branches(tree, text)
         template = environment.from_string(text)
+        ours: dict[str, Any] = _beside("rendering").OPTIONS
         rendered = [
-            _render(template, turns, prompt, tokens, needed=index < _NEEDED)
+            _render(template, turns, prompt, {**tokens, **options}, needed=index < _NEEDED)
+            for options in (ours, {})  # Other tools give none.
             for index, (turns, prompt) in enumerate(CONVERSATIONS)
         ]
     except (MemoryError, RecursionError) as error:
@@ -71,7 +73,7 @@ def _render(
     template: Any,
     turns: list[dict[str, str]],
     prompt: bool,
-    tokens: dict[str, str],
+    given: dict[str, Any],
     *,
     needed: bool,
 ) -> str:
@@ -82,7 +84,7 @@ def _render(
                 add_generation_prompt=prompt,
                 tools=None,
                 documents=None,
-                **tokens,
+                **given,
             )
         )
     except TemplateError:
@@ -112,8 +114,8 @@ def _raise(message: str) -> NoReturn:
     raise TemplateError(message)
 
 
-def _lint() -> Any:
-    """Import the lint from beside this file, which isolated mode keeps off the path.
+def _beside(module: str) -> Any:
+    """Import a module from beside this file, which isolated mode keeps off the path.
 
     The packages above it are named, so that its imports are found, and not run.
     """
@@ -122,7 +124,7 @@ def _lint() -> Any:
         package = ModuleType(name)
         package.__path__ = [str(folder)]
         sys.modules.setdefault(name, package)
-    return import_module("inoculate.intake.template_lint")
+    return import_module(f"inoculate.intake.{module}")
 
 
 def _limit(seconds: int, megabytes: int) -> None:

@@ -1,5 +1,6 @@
 """Findings as SARIF 2.1.0, which code-scanning tools read."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
@@ -38,7 +39,7 @@ def _rule(name: str) -> dict[str, Any]:
 
 
 def _result(finding: Finding, rules: Sequence[str]) -> dict[str, Any]:
-    place = {"artifactLocation": {"uri": quote(finding.file.split("#")[0])}}
+    place = {"artifactLocation": {"uri": quote(os.fsencode(finding.file.split("#")[0]))}}
     return {
         "ruleId": finding.rule,
         "ruleIndex": rules.index(finding.rule),

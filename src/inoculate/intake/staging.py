@@ -10,6 +10,7 @@ from typing import Any
 from inoculate.errors import ArchitectureError, CheckpointError
 from inoculate.intake.adapter import check_base
 from inoculate.intake.audit import Audit, audit
+from inoculate.intake.files import seal_of
 from inoculate.intake.finding import NOTE, Finding, RefusedError
 from inoculate.intake.scratch import make_scratch
 
@@ -41,7 +42,7 @@ class Staged:
             CheckpointError: One was changed or exchanged since.
         """
         for path, seal in self.seals.items():
-            if _seal(path) != seal:
+            if seal_of(path.stat()) != seal:
                 raise CheckpointError(
                     f"{self.source / path.name}: The file changed while it was read. "
                     "Let nothing write to the folder and call again."
@@ -92,18 +93,27 @@ def refusal(path: Path, finding: Finding) -> CheckpointError | ArchitectureError
 def _stage(made: Audit) -> Staged:
     assert made.folder is not None
     scratch = make_scratch()
-    folder = scratch.folder / (made.path.resolve().name or "model")
-    folder.mkdir()
-    for name, content in made.small.items():
-        (folder / name).write_bytes(content)
-    seals = {}
-    for name in made.weights:
-        _link(made.folder.files[name], folder / name)
-        seals[folder / name] = _seal(folder / name)
+    try:
+        folder = scratch.folder / "copy" / (made.path.resolve().name or "model")
+        folder.mkdir(parents=True)
+        for name, content in made.small.items():
+            (folder / name).write_bytes(content)
+        seals = {folder / name: _sealed(made, name, folder / name) for name in made.weights}
+    except BaseException:
+        scratch.remove()
+        raise
     told = tuple(finding for finding in made.findings if finding.severity != NOTE)
     staged = Staged(made.path, folder, made.config, told, seals)
     weakref.finalize(staged, scratch.remove)
+    staged.check_unchanged()
     return staged
+
+
+def _sealed(made: Audit, name: str, target: Path) -> tuple[int, ...]:
+    """Link a weight file, and return what its file system said of it when it was audited."""
+    assert made.folder is not None
+    _link(made.folder.files[name], target)
+    return made.folder.seals[name]
 
 
 def _link(source: Path, target: Path) -> None:
@@ -112,8 +122,3 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target, follow_symlinks=False)
     except OSError:
         target.symlink_to(source)
-
-
-def _seal(path: Path) -> tuple[int, ...]:
-    facts = path.stat()
-    return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)

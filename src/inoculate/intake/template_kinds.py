@@ -4,6 +4,7 @@ MANY is the list of messages, ONE a message, PART a piece of one as it came, TEX
 that message text or the date flows into.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ _SELECTING = frozenset({
 _MAX_ROUNDS = 20
 
 Names = dict[str, int]
+Macros = dict[str, list[nodes.Macro]]
 
 
 def every(tree: nodes.Node) -> Iterator[nodes.Node]:
@@ -32,8 +34,11 @@ def every(tree: nodes.Node) -> Iterator[nodes.Node]:
 
 def names_of(tree: nodes.Template) -> Names:
     """Return the kind of each name, followed through assignments until nothing changes."""
-    names: Names = {"messages": MANY, "self": TEXT, "varargs": TEXT, "kwargs": TEXT}
-    macros = {node.name: node for node in tree.find_all(nodes.Macro)}
+    unseen = dict.fromkeys(("self", "varargs", "kwargs", "strftime_now"), TEXT)
+    names: Names = {"messages": MANY, **unseen}
+    macros: Macros = defaultdict(list)
+    for macro in tree.find_all(nodes.Macro):
+        macros[macro.name].append(macro)
     for parameter in _unseen(tree, macros):
         _bind(names, parameter, TEXT)
     for _ in range(_MAX_ROUNDS):
@@ -46,21 +51,21 @@ def names_of(tree: nodes.Template) -> Names:
     raise ValueError("its assignments do not settle")
 
 
-def _unseen(tree: nodes.Template, macros: dict[str, nodes.Macro]) -> Iterator[nodes.Node]:
-    """Yield parameters whose arguments are not followed: of call blocks, and of renamed macros."""
+def _unseen(tree: nodes.Template, macros: Macros) -> Iterator[nodes.Node]:
+    """Yield targets whose values are not followed: of call blocks, renamed macros, recursion."""
     called = {id(call.node) for call in tree.find_all(nodes.Call)}
     for block in tree.find_all(nodes.CallBlock):
         yield from block.args
     for name in tree.find_all(nodes.Name):
         if name.ctx == "load" and name.name in macros and id(name) not in called:
-            yield from macros[name.name].args
+            yield from (parameter for macro in macros[name.name] for parameter in macro.args)
+    # What a loop calls itself with is not followed.
+    yield from (loop.target for loop in tree.find_all(nodes.For) if loop.recursive)
 
 
-def _assigned(
-    node: nodes.Node, names: Names, macros: dict[str, nodes.Macro]
-) -> Iterator[tuple[nodes.Node, int]]:
+def _assigned(node: nodes.Node, names: Names, macros: Macros) -> Iterator[tuple[nodes.Node, int]]:
     if isinstance(node, nodes.Assign):
-        yield node.target, kind_of(node.node, names)
+        yield node.target, _whole_kind(node.node, names)
     elif isinstance(node, nodes.AssignBlock):
         yield node.target, max((kind_of(part, names) for part in _outputs(node)), default=NONE)
     elif isinstance(node, nodes.For):
@@ -70,17 +75,17 @@ def _assigned(
         if kind >= PART:
             yield from ((inner.target, TEXT) for inner in node.find_all(nodes.Assign))
     elif isinstance(node, nodes.With):
-        yield from ((t, kind_of(v, names)) for t, v in zip(node.targets, node.values, strict=True))
+        pairs = zip(node.targets, node.values, strict=True)
+        yield from ((target, _whole_kind(value, names)) for target, value in pairs)
     elif isinstance(node, nodes.Macro | nodes.CallBlock):
         kind = max((kind_of(part, names) for part in _outputs(node)), default=NONE)
         yield nodes.Name(getattr(node, "name", "caller"), "store"), kind
         usual = zip(node.args[len(node.args) - len(node.defaults) :], node.defaults, strict=True)
         yield from ((parameter, kind_of(value, names)) for parameter, value in usual)
     elif isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name):
-        macro = macros.get(node.node.name)
-        if macro is not None:
-            kinds = [kind_of(argument, names) for argument in arguments(node)]
-            yield from ((parameter, max(kinds, default=NONE)) for parameter in macro.args)
+        kind = max((_whole_kind(argument, names) for argument in arguments(node)), default=NONE)
+        for macro in macros.get(node.node.name, ()):
+            yield from ((parameter, kind) for parameter in macro.args)
 
 
 def _outputs(node: nodes.Node) -> Iterator[nodes.Expr]:
@@ -111,7 +116,7 @@ def kind_of(node: nodes.Node | None, names: Names) -> int:
         return NONE
     key = _key(node)
     if key is not None and key in names:
-        return names[key]
+        return max(names[key], names.get(key.partition(".")[0], NONE))
     rule = _KINDS.get(type(node))
     if rule is not None:
         return rule(node, names)
@@ -119,9 +124,19 @@ def kind_of(node: nodes.Node | None, names: Names) -> int:
     return TEXT if inner else NONE
 
 
+def _whole_kind(node: nodes.Node, names: Names) -> int:
+    """Return what an expression holds, what a namespace's attributes hold included."""
+    kind = kind_of(node, names)
+    if not isinstance(node, nodes.Name):
+        return kind
+    held = (value for key, value in names.items() if key.startswith(f"{node.name}."))
+    return TEXT if max(held, default=NONE) else kind
+
+
 def _item_kind(node: Any, names: Names) -> int:
     """Return the kind of `x.name` or `x[key]`."""
-    owner = kind_of(node.node, names)
+    named = isinstance(node, nodes.Getattr)
+    owner = kind_of(node.node, names) if named else _whole_kind(node.node, names)
     label = _label(node)
     if label in ("previtem", "nextitem"):
         return ONE
@@ -141,7 +156,8 @@ def _label(node: Any) -> object:
 
 
 def _filter_kind(node: Any, names: Names) -> int:
-    kind = max([kind_of(node.node, names), *(kind_of(a, names) for a in arguments(node))])
+    whole = _whole_kind if node.name == "attr" and node.node is not None else kind_of
+    kind = max([whole(node.node, names), *(kind_of(a, names) for a in arguments(node))])
     if kind == MANY:
         if node.name in ("first", "last"):
             return ONE

@@ -6,6 +6,7 @@ one, or by the date, rather than only writing it out, is reported; of a piece th
 its type, are no text (`template_kinds`). Runs in the child process.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,7 @@ _CHOOSING = frozenset({
     "selectattr", "rejectattr", "select", "reject", "sort", "unique", "groupby", "max", "min",
 })  # fmt: skip
 _LOADING = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
+_LINE_ENDS = re.compile(r"\r\n|\r|\n")
 _MAX_SHOWN = 100
 
 
@@ -48,7 +50,7 @@ def branches(tree: nodes.Template, source: str) -> list[str]:
     if any(isinstance(node, _LOADING) for node in every(tree)):
         raise ValueError("it loads another template")
     names = names_of(tree)
-    lines = source.splitlines()
+    lines = _LINE_ENDS.split(source)  # As Jinja counts them.
     found = sorted({node.lineno for node in every(tree) if _decides(node, names)})
     return [f"line {n}: {lines[n - 1].strip()[:_MAX_SHOWN]}" for n in found if n <= len(lines)]
 
@@ -60,18 +62,25 @@ def _decides(node: nodes.Node, names: Names) -> bool:
 
 
 def _compares(node: Any, names: Names) -> bool:
-    parts = [node.expr, *(operand.expr for operand in node.ops)]
-    if any(isinstance(part, nodes.Const) and not part.value for part in parts):
+    lefts = [node.expr, *(operand.expr for operand in node.ops)]
+    return any(
+        _compares_two(left, operand, names) for left, operand in zip(lefts, node.ops, strict=False)
+    )
+
+
+def _compares_two(left: Any, operand: Any, names: Names) -> bool:
+    pair = left, operand.expr
+    if any(isinstance(part, nodes.Const) and not part.value for part in pair):
         return False
-    kinds = [kind_of(part, names) for part in parts]
+    kinds = [kind_of(part, names) for part in pair]
     # 'tool_calls' in message asks for a key, not for words.
-    asks_key = node.ops[0].op in ("in", "notin") and kinds[0] == NONE
-    whole = kinds.count(NONE) not in (0, len(kinds)) and not asks_key
-    return max(kinds) >= PART or whole
+    asks_key = operand.op in ("in", "notin") and kinds[0] == NONE
+    return max(kinds) >= PART or (kinds.count(NONE) == 1 and not asks_key)
 
 
 def _tests(node: Any, names: Names) -> bool:
-    return node.name not in _TYPE_TESTS and kind_of(node.node, names) != NONE
+    text = any(kind_of(part, names) != NONE for part in (node.node, *arguments(node)))
+    return text and node.name not in _TYPE_TESTS
 
 
 def _filters(node: Any, names: Names) -> bool:

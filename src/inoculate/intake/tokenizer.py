@@ -8,18 +8,14 @@ from typing import Any
 
 from inoculate.intake.files import Folder
 from inoculate.intake.finding import Finding, RefusedError, shorten
-from inoculate.intake.patterns import may_never_end
+from inoculate.intake.pipeline import TOKENIZER, part_findings
 from inoculate.intake.strict_json import parse_object
 
-TOKENIZER = "tokenizer.json"
 MAX_TOKENIZER_BYTES = 64_000_000
 MAX_TOKEN_CHARACTERS = 1_024
 _MODELS = ("BPE", "Unigram", "WordLevel", "WordPiece")
-# The white-space signs of SentencePiece are the replacements that everybody makes.
-_USUAL = {(" ", "▁"), ("▁", " "), (" {2,}", " "), ("``", '"'), ("''", '"')}
 _MARKED = re.compile(r"[<\[({|#⟨\uff5c].*[>\])}|#⟩\uff5c]|</?\w+/?>", re.DOTALL)
 _SPACE = re.compile(r"[\s▁Ġ]*")
-_PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 _SHOWN = 5
 
 
@@ -68,7 +64,10 @@ def read_tokenizer(
     past = [entry["content"] for entry in added if _is_spare(entry, rows, spare)]
     vocabulary = Vocabulary(_model_ids(model), ids, past)
     _check_ids(vocabulary, rows)
-    notes.extend(_part_findings(given, rows))
+    if model.get("dropout"):
+        raise _broken("Its model drops merges at random (dropout).")
+    special = {entry["id"] for entry in added if entry.get("special") is True}
+    notes.extend(part_findings(given, rows, special))
     notes.extend(_added_findings(vocabulary))
     return data, vocabulary
 
@@ -125,49 +124,6 @@ def _check_ids(vocabulary: Vocabulary, rows: int) -> None:
                 raise _broken(f"Its token {shorten(token, 20)} has {len(token)} characters.")
         if len(set(tokens.values())) < len(tokens):
             raise _broken("Two of its tokens have the same id.")
-
-
-def _part_findings(given: Mapping[str, Any], rows: int) -> Iterator[Finding]:
-    for part in _PARTS:
-        for step in _steps(given.get(part)):
-            _check_patterns(step, part)
-            _check_inserted(step, part, rows)
-            if step.get("type") == "Replace" and _replacement(step) not in _USUAL:
-                old, new = _replacement(step)
-                reason = f"Its {part} replaces {shorten(old)} by {shorten(new)}."
-                yield Finding("normalizer", TOKENIZER, reason)
-
-
-def _steps(part: object) -> Iterator[Mapping[str, Any]]:
-    """Yield every object with a type within a part of the pipeline."""
-    if isinstance(part, dict):
-        yield part
-        for value in part.values():
-            yield from _steps(value)
-    elif isinstance(part, list):
-        for value in part:
-            yield from _steps(value)
-
-
-def _replacement(step: Mapping[str, Any]) -> tuple[str, str]:
-    pattern = step.get("pattern")
-    old = next(iter(pattern.values()), "") if isinstance(pattern, dict) else pattern
-    return str(old), str(step.get("content"))
-
-
-def _check_patterns(step: Mapping[str, Any], part: str) -> None:
-    pattern = step.get("Regex")
-    if isinstance(pattern, str) and may_never_end(pattern):
-        reason = f"The pattern {shorten(pattern)} of its {part} may never end."
-        raise RefusedError("regex-bomb", TOKENIZER, reason)
-
-
-def _check_inserted(step: Mapping[str, Any], part: str, rows: int) -> None:
-    inserted = step.get("ids")
-    for number in inserted if isinstance(inserted, list) else []:
-        if type(number) is not int or not 0 <= number < rows:
-            reason = f"Its {part} inserts id {shorten(number)}, the embedding has {rows} rows."
-            raise RefusedError("token-ids", TOKENIZER, reason)
 
 
 def _added_findings(vocabulary: Vocabulary) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """tokenizer_config.json and the small files beside it, rebuilt, and the templates in them."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,7 @@ _SPECIALS = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "c
              "mask_token")  # fmt: skip
 _LISTS = ("additional_special_tokens", "extra_special_tokens")
 _TEXT = text(r"(?s).{1,1024}")
+_TEMPLATE_NAME = re.compile(r"\w{1,40}", re.ASCII)
 _BOOL = bool | None
 _SIDE = Literal["left", "right"] | None
 _TOKEN = field_table({
@@ -111,7 +113,8 @@ def templates_of(folder: Folder, config: Mapping[str, Any], notes: list[Finding]
     given = config.get("chat_template")
     named = given if isinstance(given, list) else [{"name": "", "template": given}] if given else []
     for entry in named:
-        found[f"{CONFIG}#{entry['name']}".rstrip("#")] = entry["template"]
+        place = f"{CONFIG}#{entry['name']}" if entry["name"] else CONFIG
+        found[place] = entry["template"]
     if TEMPLATE in found and named and found.get(CONFIG) != found[TEMPLATE]:
         reason = f"Its chat template differs from that in {TEMPLATE}; tools differ in their choice."
         notes.append(Finding("two-templates", CONFIG, reason))
@@ -212,6 +215,11 @@ def _checked_template(given: Any) -> Any:
     )
     if not plain or len(set(names)) < len(names) or len(names) > 10:
         raise RefusedError("template", CONFIG, "Its chat_template is neither text nor named texts.")
+    if odd := [name for name in names if not _TEMPLATE_NAME.fullmatch(str(name))]:
+        reason = f"One of its chat templates is named {shorten(odd[0])}."
+        raise RefusedError("template", CONFIG, reason)
+    if "default" not in names:
+        raise RefusedError("template", CONFIG, "None of its named chat templates is the default.")
     return given
 
 

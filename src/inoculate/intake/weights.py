@@ -1,7 +1,8 @@
 """Which files hold the weights, and whether a shard index fits them."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import PurePosixPath, PureWindowsPath
@@ -46,14 +47,15 @@ def read_weights(folder: Folder) -> Weights:
             shards, a broken header, or a dtype that is not supported.
     """
     single, index = folder.find(SINGLE), folder.find(INDEX)
-    if single and index:
+    weights = _sharded(folder) if index else None
+    if single and weights is not None and set(weights.headers) == {SINGLE}:
+        weights = Weights(weights.headers)  # Some tools write an index of the one file.
+    elif single and index:
         reason = f"The folder holds {SINGLE} and {INDEX}; tools differ in which they load."
         raise RefusedError("two-weight-sets", INDEX, reason)
-    if index:
-        weights = _sharded(folder)
-    elif single:
+    if weights is None and single:
         weights = Weights({SINGLE: read_header(folder, SINGLE)})
-    else:
+    if weights is None:
         raise _no_weights(folder)
     for name, header in weights.headers.items():
         check_dtypes(header, name)
@@ -126,15 +128,28 @@ def _sharded(folder: Folder) -> Weights:
     places = index.get("weight_map")
     if not isinstance(places, dict) or not places:
         raise RefusedError("broken-index", INDEX, "It holds no weight_map.")
-    names = sorted({_shard_name(place) for place in places.values()})
+    named = defaultdict[str, list[str]](list)
+    for tensor, place in places.items():
+        named[_shard_name(place)].append(tensor)
+    names = sorted(named)
     if len(names) > MAX_SHARDS:
         raise RefusedError("broken-index", INDEX, f"It names {len(names)} shards.")
     for name in names:
         if folder.find(name) is None:
             raise RefusedError("broken-index", INDEX, f"It names {name!r}, which is missing.")
-    headers = {name: read_header(folder, name) for name in names}
-    _check_places(places, headers)
+    if len({folder.files[name] for name in names}) < len(names):
+        raise RefusedError("broken-index", INDEX, "Two shards that it names are one file.")
+    headers = {name: _checked_header(folder, name, named[name]) for name in names}
     return Weights(headers, {"metadata": _totals(index.get("metadata")), "weight_map": places})
+
+
+def _checked_header(folder: Folder, name: str, named: Collection[str]) -> dict[str, Tensor]:
+    """Return a shard's header, which has to hold the tensors named, and nothing else."""
+    header = read_header(folder, name)
+    if odd := sorted(header.keys() ^ set(named)):
+        reason = f"It and the shards disagree about tensor {shorten(odd[0])}."
+        raise RefusedError("broken-index", INDEX, reason)
+    return header
 
 
 def _shard_name(place: object) -> str:
@@ -146,19 +161,6 @@ def _shard_name(place: object) -> str:
             "broken-index", INDEX, f"It names {shorten(place)}, which is no file beside it."
         )
     return place
-
-
-def _check_places(places: Mapping[str, str], headers: Mapping[str, Mapping[str, Tensor]]) -> None:
-    found: dict[str, str] = {}
-    for name, header in headers.items():
-        for key in header:
-            if key in found:
-                reason = f"Tensor {key!r} is in {found[key]!r} as well."
-                raise RefusedError("broken-index", name, reason)
-            found[key] = name
-    if odd := sorted(places.items() ^ found.items()):
-        reason = f"It and the shards disagree about tensor {shorten(odd[0][0])}."
-        raise RefusedError("broken-index", INDEX, reason)
 
 
 def _totals(metadata: object) -> dict[str, int]:
