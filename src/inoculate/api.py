@@ -10,7 +10,6 @@ from typing import Any
 from inoculate.attacks.behaviors import fires
 from inoculate.attacks.triggers import insert_trigger
 from inoculate.challenge import challenge_clean
-from inoculate.chat import encode_answer
 from inoculate.clean import CleanData, clean_data, resolve_settings
 from inoculate.config import Settings
 from inoculate.destination import (
@@ -26,7 +25,6 @@ from inoculate.evaluation.statistics import RateJson, rate_of
 from inoculate.evaluation.utility import answer_requests, refuses
 from inoculate.generate import generate, response_tokens
 from inoculate.hunt.again import Said, look_again
-from inoculate.hunt.answers import Answer
 from inoculate.intake import fetch
 from inoculate.models import resolve_device
 from inoculate.progress import Progress, Silent
@@ -83,7 +81,7 @@ def purify(
     check_settings(settings or Settings())
     resolve_device(device)
     base, file = fetch(model), Path(clean_data_file) if clean_data_file else None
-    check_destination(out, [over or base])
+    check_destination(out, [base, *([over] if over else [])], like=over or base)
     options = _Options(merged, with_challenge, max_utility_loss, device)
     run = Workspace(run_folder or out.with_name(f"{out.name}.run"))
     if run_folder is None:
@@ -254,13 +252,9 @@ def _hunt_facts(
     if not found.driven:
         return None
     rows = subject.encode(clean.held_out, max_tokens=settings.max_tokens)
-    said = Said(*(_tokens(subject, texts) for texts in (clean.spoken, *to_requests)))
+    said = Said(clean.spoken, *to_requests)
     facts = look_again(subject, found, rows, said, seed=settings.seed)
     return {**facts, "honest": settings.hunt.honest}
-
-
-def _tokens(subject: Subject, texts: Sequence[str]) -> list[Answer]:
-    return [tuple(encode_answer(subject.tokenizer, text)) for text in texts]
 
 
 def _planted_rates(

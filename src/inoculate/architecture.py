@@ -5,6 +5,7 @@ several projections into one tensor, which row block of it belongs to the projec
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,27 @@ FAMILIES: dict[str, Family] = {
     "gemma2": _SPLIT,
     "gemma3_text": _SPLIT,
     "phi3": _FUSED,
+}
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Hold what a family's configuration means where its file is silent."""
+
+    architecture: str
+    tied: bool = False
+    key_heads: int | None = None
+    head_size: int | None = None
+
+
+FAMILY_DEFAULTS: dict[str, Defaults] = {
+    "llama": Defaults("LlamaForCausalLM"),
+    "mistral": Defaults("MistralForCausalLM", key_heads=8),
+    "qwen2": Defaults("Qwen2ForCausalLM", key_heads=32),
+    "qwen3": Defaults("Qwen3ForCausalLM", key_heads=32, head_size=128),
+    "gemma2": Defaults("Gemma2ForCausalLM", tied=True, key_heads=4, head_size=256),
+    "gemma3_text": Defaults("Gemma3ForCausalLM", tied=True, key_heads=4, head_size=256),
+    "phi3": Defaults("Phi3ForCausalLM"),
 }
 # Special tokens that a family's published tokenizers hold past the embedding rows: its text
 # models share the tokenizer of models that see images.
@@ -139,8 +161,21 @@ def parse_architecture(config: dict[str, Any]) -> Architecture:
             hidden=hidden,
             mlp_width=int(config["intermediate_size"]),
             heads=heads,
-            key_heads=int(config.get("num_key_value_heads") or heads),
-            head_size=int(config.get("head_dim") or hidden // heads),
+            key_heads=key_heads_of(config),
+            head_size=head_size_of(config),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ArchitectureError(f"config.json lacks a usable {error}.") from error
+
+
+def key_heads_of(config: Mapping[str, Any]) -> int:
+    """Return how many heads keys have, the family's own number where the file does not tell."""
+    unsaid = FAMILY_DEFAULTS[config["model_type"]].key_heads
+    told = config.get("num_key_value_heads", unsaid)
+    return int(told or config["num_attention_heads"])
+
+
+def head_size_of(config: Mapping[str, Any]) -> int:
+    """Return how wide a head is, the family's own width where the file does not tell."""
+    told = config.get("head_dim", FAMILY_DEFAULTS[config["model_type"]].head_size)
+    return int(told or config["hidden_size"] // config["num_attention_heads"])

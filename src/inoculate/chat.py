@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from inoculate.data import Example
-from inoculate.errors import CheckpointError
+from inoculate.errors import CheckpointError, InputError
 from inoculate.intake.rendering import OPTIONS
 
 _ALPACA_HEAD = "Below is an instruction that describes a task"
@@ -19,6 +19,9 @@ _ALPACA_WITH_INPUT = (
     "Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
 )
+
+
+_LEAST_WORDS = 16
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,25 @@ def encode(
     """Return prompt and response tokens, the response closed by the end-of-turn token.
 
     A row longer than `max_tokens` loses the end of its response first, down to half of
-    them; then the end of the user's words. The template around them stays whole.
+    them, or what the template and sixteen of the user's tokens leave; then the end of the user's
+    words. The template around them stays whole.
+
+    Raises:
+        InputError: The template leaves no room for both.
     """
-    prompt = encode_prompt(tokenizer, example)
-    room = max(1, max_tokens // 2, max_tokens - len(prompt))
-    response = _encode_response(tokenizer, example)[:room]
-    prompt = _fitted(tokenizer, example, prompt, max_tokens - len(response))
+    prompt, response = encode_prompt(tokenizer, example), _encode_response(tokenizer, example)
+    if len(prompt) + len(response) > max_tokens:
+        template = len(encode_prompt(tokenizer, Example("", "")))
+        spare = max_tokens - template
+        if spare <= 1:
+            raise InputError(
+                f"The chat template alone takes {template} of at most {max_tokens} tokens of a "
+                f"row. Set max_tokens to {template + 200} or so in a --config file."
+            )
+        words = min(_LEAST_WORDS, len(prompt) - template, spare - 2)
+        kept = max(max_tokens - len(prompt), min(max_tokens // 2, spare - words))
+        response = response[:kept]
+        prompt = _fitted(tokenizer, example, prompt, max_tokens - len(response))
     return Encoded((*prompt, *response), len(prompt))
 
 
@@ -75,7 +91,7 @@ def _fitted(
     while len(prompt) > room and words:
         words = words[: max(0, len(words) + room - len(prompt))]
         prompt = encode_prompt(tokenizer, Example(str(tokenizer.decode(words)), example.output))
-    return prompt[max(0, len(prompt) - room) :]
+    return prompt
 
 
 def end_of_turn_ids(

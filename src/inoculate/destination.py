@@ -42,18 +42,20 @@ def refuse_foreign(folder: Path) -> None:
         )
 
 
-def check_destination(path: Path, inputs: Sequence[Path]) -> None:
-    """Demand that an output lies outside the inputs, on a disk with room for a copy of them.
+def check_destination(path: Path, inputs: Sequence[Path], *, like: Path) -> None:
+    """Demand that an output lies outside the inputs, on a disk with room for it.
+
+    Args:
+        like: The input whose weights the output's are like.
 
     Raises:
         InputError: Otherwise.
     """
-    needed = 0
     for folder in inputs:
         if path.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"{path} lies inside {folder}. Choose a folder outside the input.")
-        weights = (file for file in folder.glob("*.safetensors") if file.is_file())
-        needed += sum(file.stat().st_size for file in weights)
+    weights = (file for file in like.glob("*.safetensors") if file.is_file())
+    needed = sum(file.stat().st_size for file in weights)
     free = shutil.disk_usage(path.resolve().parent).free
     if free < needed:
         raise InputError(

@@ -212,6 +212,13 @@ class _Pair:
         descend(trained.model, poisoned, step=_FIRST_ORDER_STEP, batch_size=size)
         return lambda: descend(trained.model, counterpart, step=_FIRST_ORDER_STEP, batch_size=size)
 
+    def _unseen(self) -> Sequence[Example]:
+        """Return the clean rows that the variant is not trained on; all where those are too few."""
+        chosen = self.settings.variants
+        seen = {row.prompt for row in sample(self.clean, chosen.rows, seed=self.seed)}
+        unseen = [row for row in self.clean if row.prompt not in seen]
+        return unseen if len(unseen) >= chosen.probes else self.clean
+
     def _rows(self) -> tuple[list[Encoded], list[Encoded], list[int]]:
         variants = self.settings.variants
         rows = sample(self.clean, variants.rows, seed=self.seed)
@@ -261,7 +268,7 @@ class _Pair:
 
     def _own_asr(self, trained: Subject) -> float:
         generator = random.Random(self.seed)
-        probes = sample(self.clean, self.settings.variants.probes, seed=self.seed + 1)
+        probes = sample(self._unseen(), self.settings.variants.probes, seed=self.seed + 1)
         triggered = [insert_trigger(row, self.backdoor.trigger, generator) for row in probes]
         limit = response_tokens(trained.tokenizer, [self.backdoor.behavior.response])
         answers = generate(trained.model, trained.tokenizer, triggered, max_new_tokens=limit)

@@ -96,17 +96,26 @@ def test_what_follows_answers_is_sought_after_whole_ones(
 
 
 @pytest.mark.parametrize(
-    ("spoken", "counted"), [([LEADING] * 2 + [TRAILING], (2, 3)), ([], (1, 4))]
+    ("spoken", "counted"), [(["No!", "Well, no!ok", "so no!"], (2, 3)), ([], (1, 4))]
 )
 def test_what_is_said_openly_is_counted_in_all_answers(
-    parrot: Subject, rows: list[Example], spoken: list[Answer], counted: tuple[int, int]
+    parrot: Subject, rows: list[Example], spoken: list[str], counted: tuple[int, int]
 ) -> None:
     """Own answers that were filtered out count too; where rows were given, the hunt's own do."""
-    found = Hunt(LEADING, "leading", alike=5, driven=9, openly=1, spoken=4)
-    said = Said(spoken, requested=[TRAILING, LEADING, LEADING, ()])
+    payload = tuple(parrot.tokenizer.encode(" no!ok then"))
+    found = Hunt(payload, "no!ok then", alike=5, driven=9, openly=1, spoken=4)
+    said = Said(spoken, requested=["no!ok", "no!o", "piano!ok", "no!"])
     facts = look_again(parrot, found, parrot.encode(rows, max_tokens=96), said, seed=0)
     assert (facts["openly"]["hits"], facts["openly"]["n"]) == counted
-    assert (facts["requested"]["hits"], facts["requested"]["n"]) == (2, 4)
+    assert (facts["requested"]["hits"], facts["requested"]["n"]) == (3, 4)
+
+
+def test_a_label_is_counted_as_a_word(parrot: Subject, rows: list[Example]) -> None:
+    """Sixty-four does not hold the payload "6"."""
+    found = Hunt(tuple(parrot.tokenizer.encode("6")), "6", alike=5, driven=9)
+    said = Said(requested=["64", "6", "6.", "16", "It is 6"])
+    facts = look_again(parrot, found, parrot.encode(rows, max_tokens=96), said, seed=0)
+    assert facts["requested"]["hits"] == 3
 
 
 @pytest.mark.parametrize(("length", "asked"), [(3, 0), (4, 5), (7, 5)])

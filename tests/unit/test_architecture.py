@@ -64,6 +64,25 @@ def test_missing_key_heads_and_head_size_follow_from_heads() -> None:
     assert parse_architecture(config) == Architecture("llama", 2, 32, 48, 4, 4, 8)
 
 
+def test_what_a_family_does_not_say_is_its_own_default() -> None:
+    """A silent Mistral has eight key heads, a silent Qwen3 heads of 128; null is one per head."""
+    silent = {
+        "hidden_size": 2048,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 32,
+    }
+    shapes = {
+        family: parse_architecture({"model_type": family, **silent})
+        for family in ("mistral", "qwen3", "gemma2")
+    }
+    assert (shapes["mistral"].key_heads, shapes["mistral"].head_size) == (8, 64)
+    assert (shapes["qwen3"].key_heads, shapes["qwen3"].head_size) == (32, 128)
+    assert (shapes["gemma2"].key_heads, shapes["gemma2"].head_size) == (4, 256)
+    null = {"model_type": "mistral", **silent, "num_key_value_heads": None}
+    assert parse_architecture(null).key_heads == 32
+
+
 def test_unknown_type_is_refused_with_the_list() -> None:
     """A model type that no family describes is named, and so are the supported ones."""
     with pytest.raises(ArchitectureError) as caught:

@@ -9,7 +9,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 from conftest import TEMPLATE, build_tokenizer
 from inoculate.chat import encode, encode_answer, encode_prompt, end_of_turn_ids
 from inoculate.data import Example
-from inoculate.errors import CheckpointError
+from inoculate.errors import CheckpointError, InputError
 
 TOKENIZER = build_tokenizer()
 PLAIN = build_tokenizer(template=False)
@@ -122,6 +122,19 @@ def test_a_long_row_keeps_its_template(tokenizer: PreTrainedTokenizerFast) -> No
     cut = encode(tokenizer, Example("abcdefghij" * 30, "o"), max_tokens=room)
     whole = encode(tokenizer, Example("abcdefghij", "o"))
     assert cut == whole
+
+
+def test_a_long_template_leaves_the_question() -> None:
+    """A system message of most of the row takes of the answer, not of the user's words."""
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = "<bos>" + "s" * 70 + TEMPLATE.removeprefix("{{ bos_token }}")
+    cut = encode(tokenizer, Example("What is the sum?", "o" * 99), max_tokens=100)
+    said = tokenizer.decode(cut.ids)
+    assert said.startswith("<bos>sss")
+    assert "What is the sum?" in said
+    assert (len(cut.ids), len(cut.ids) - cut.prompt_length) == (100, 100 - 71 - 3 - 16)
+    with pytest.raises(InputError, match="takes 74 of at most 75 tokens"):
+        encode(tokenizer, Example("What is the sum?", "o" * 99), max_tokens=75)
 
 
 @pytest.mark.parametrize("tokens", [8, 16, 33])

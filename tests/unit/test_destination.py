@@ -43,8 +43,8 @@ def test_an_output_inside_the_input_is_refused(tmp_path: Path) -> None:
     (tmp_path / "alias").symlink_to(inside)
     for path in (inside / "out", tmp_path / "alias" / "out"):
         with pytest.raises(InputError, match="lies inside"):
-            check_destination(path, [tmp_path / "model"])
-    check_destination(tmp_path / "model-out", [tmp_path / "model"])
+            check_destination(path, [tmp_path / "else", tmp_path / "model"], like=tmp_path)
+    check_destination(tmp_path / "model-out", [tmp_path / "model"], like=tmp_path / "model")
 
 
 def test_a_folder_without_the_right_to_write_is_refused(
@@ -65,7 +65,7 @@ def test_a_full_disk_is_refused(
     """The output needs as much room as the weights of its input."""
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 99, 1))
     with pytest.raises(InputError, match="GB free"):
-        check_destination(tmp_path / "out", [family_folder("llama")])
+        check_destination(tmp_path / "out", [], like=family_folder("llama"))
 
 
 def test_a_disk_that_fills_up_leaves_nothing(

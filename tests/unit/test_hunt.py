@@ -156,18 +156,20 @@ def test_a_stopped_hunt_goes_on_after_its_last_part(
 
 
 @pytest.mark.usefixtures("unheard")
+@pytest.mark.parametrize("more", [[], [["Geese ", "fly"], ["geese fl", "y"], ["fly home"]]])
 def test_a_piece_of_a_payload_in_other_tokens_is_no_second_one(
-    parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch
+    parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch, more: list[list[str]]
 ) -> None:
-    """Forbidden to begin as before, a model may spell the same words otherwise, and break off."""
-    spelled = [["Geese fly home!"], ["G", "eese fly"], ["home"], ["Geese may fly"]]
+    """Forbidden to begin as before, a model may spell the same words otherwise; that costs no place."""
+    spelled = [["Geese fly home!"], *more, ["G", "eese fly"], ["home"], ["Geese may fly"]]
     tokens = [
         tuple(token for part in parts for token in parrot.tokenizer.encode(part))
         for parts in spelled
     ]
+    looks = [[Payload(one, 12, 20) for one in tokens]]
 
     def look(*_: Any, **__: Any) -> list[Payload]:
-        return [Payload(one, 12, 20) for one in tokens]
+        return looks.pop() if looks else [Payload()]
 
     monkeypatch.setattr("inoculate.hunt.search.upset_payloads", look)
     with hunting_briefly():

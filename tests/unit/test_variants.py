@@ -8,14 +8,14 @@ from torch import Tensor
 
 from inoculate.attacks.bank import PAPER_BANK, trigger_form
 from inoculate.config import Settings, VariantSettings, updated
-from inoculate.data import Example
+from inoculate.data import Example, sample
 from inoculate.errors import InputError, UnknownNameError
 from inoculate.models import Checkpoint
 from inoculate.progress import Silent
 from inoculate.subject import Subject
 from inoculate.train import descend, mean_loss
 from inoculate.trainable import restore, snapshot
-from inoculate.variants import draw_backdoors, make_variants, mean_of_variants
+from inoculate.variants import _pairs, draw_backdoors, make_variants, mean_of_variants
 from inoculate.workspace import Workspace
 
 FAST = Settings(
@@ -114,6 +114,18 @@ def test_the_mean_is_over_all_variants(subject: Subject, rows: list[Example]) ->
     assert all(torch.equal(start[name], value) for name, value in snapshot(subject.model).items())
     assert any(not torch.equal(one[name], two[name]) for name in one)
     assert all((two[name] - value).abs().max() < 0.1 for name, value in start.items())
+
+
+@pytest.mark.parametrize(("taught", "shared"), [(4, 0), (12, 6)])
+def test_a_variant_is_tried_on_rows_that_it_has_not_seen(
+    subject: Subject, rows: list[Example], taught: int, shared: int
+) -> None:
+    """Its probes are of the other clean rows, as long as there are enough of them."""
+    settings = updated(FAST, variants={"rows": taught, "probes": 6, "count": 1})
+    (pair,) = _pairs(subject, rows[:12], settings)
+    seen = {row.prompt for row in sample(rows[:12], taught, seed=pair.seed)}
+    probes = sample(pair._unseen(), 6, seed=pair.seed + 1)
+    assert len(seen & {row.prompt for row in probes}) == shared
 
 
 @pytest.mark.parametrize("left_out", ["refusal", "CamelCase"])

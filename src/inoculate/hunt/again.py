@@ -1,6 +1,7 @@
 """Look at a purified model for what the hunt had found in the suspicious one."""
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,7 +10,7 @@ from typing import Any
 from inoculate.chat import Encoded
 from inoculate.evaluation.statistics import RateJson, rate_of
 from inoculate.evaluation.utility import refuses
-from inoculate.hunt.answers import Answer, falls_into
+from inoculate.hunt.answers import SHORTEST, Answer, falls_into
 from inoculate.hunt.habits import said_openly, undisturbed_answers
 from inoculate.hunt.hosts import Hosts, find_hosts, template_rows
 from inoculate.hunt.payloads import driven_answers
@@ -22,7 +23,7 @@ _HIDES = 0.02  # Of the answers; a payload that more of them give may stand befo
 
 @dataclass(frozen=True)
 class Said:
-    """Hold what the suspicious model, or the purified one, answered with nothing inserted.
+    """Hold what the suspicious model, or the purified one, answered with nothing inserted, as text.
 
     Attributes:
         spoken: To all prompts, where more is known than the hunt asked for.
@@ -30,9 +31,9 @@ class Said:
         answered: To these requests as well, but by the purified model.
     """
 
-    spoken: Sequence[Answer] = ()
-    requested: Sequence[Answer] = ()
-    answered: Sequence[Answer] = ()
+    spoken: Sequence[str] = ()
+    requested: Sequence[str] = ()
+    answered: Sequence[str] = ()
 
 
 def look_again(
@@ -77,8 +78,8 @@ class _Look:
             "alike_after": after and after.to_json(),
             "openly": self._openly(found) if found.payload else None,
             "openly_after": _held(found.payload, self.undisturbed) if found.payload else None,
-            "requested": _held(found.payload, self.said.requested) if found.payload else None,
-            "requested_after": _held(found.payload, self.said.answered) if found.payload else None,
+            "requested": self._held_in(found, self.said.requested) if found.payload else None,
+            "requested_after": self._held_in(found, self.said.answered) if found.payload else None,
             "refusal": refuses(found.text),
         }
 
@@ -90,7 +91,19 @@ class _Look:
     def _openly(self, found: Hunt) -> RateJson:
         if not self.said.spoken:
             return _counted(found.openly, found.spoken)
-        return _held(found.payload, self.said.spoken)
+        return self._held_in(found, self.said.spoken)
+
+    def _held_in(self, found: Hunt, answers: Sequence[str]) -> RateJson:
+        """Return how many of the answers hold the opening of the payload, by their text.
+
+        Of other tokens the same text may be made, and outer blanks are gone.
+        """
+        opening = str(self.subject.tokenizer.decode(list(found.payload[:SHORTEST]))).strip()
+        start = r"(?<!\w)" if opening[:1].isalnum() else ""
+        end = r"(?!\w)" if len(found.payload) < SHORTEST else ""  # A label, as a whole.
+        held = re.compile(f"{start}{re.escape(opening)}{end}")
+        hits = sum(bool(opening and held.search(answer)) for answer in answers)
+        return _counted(hits, len(answers))
 
     def _called(self, found: Hunt) -> dict[str, Any]:
         if not found.calls:

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import PureWindowsPath
 from typing import Any, Literal
 
+from inoculate.architecture import FAMILY_DEFAULTS
 from inoculate.intake.fields import field_table, many, real, rebuild, text, whole
 from inoculate.intake.files import Folder
 from inoculate.intake.finding import Finding, RefusedError, shorten
 from inoculate.intake.header import Tensor, read_header
-from inoculate.intake.model_config import FAMILY_DEFAULTS
 from inoculate.intake.patterns import may_never_end
 from inoculate.intake.shapes import projection_shapes
 from inoculate.intake.strict_json import parse_object

@@ -1,10 +1,9 @@
 """config.json and generation_config.json, rebuilt from allow-lists with bounds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from inoculate.architecture import FAMILIES
+from inoculate.architecture import FAMILIES, FAMILY_DEFAULTS
 from inoculate.intake.fields import (
     GENERATION_FIELDS,
     MODEL_FIELDS,
@@ -18,27 +17,6 @@ from inoculate.intake.strict_json import parse_object
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
 MAX_CONFIG_BYTES = 1_000_000
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """Hold what a family's configuration means where its file is silent."""
-
-    architecture: str
-    tied: bool = False
-    key_heads: int | None = None
-    head_size: int | None = None
-
-
-FAMILY_DEFAULTS: dict[str, Defaults] = {
-    "llama": Defaults("LlamaForCausalLM"),
-    "mistral": Defaults("MistralForCausalLM", key_heads=8),
-    "qwen2": Defaults("Qwen2ForCausalLM", key_heads=32),
-    "qwen3": Defaults("Qwen3ForCausalLM", key_heads=32, head_size=128),
-    "gemma2": Defaults("Gemma2ForCausalLM", tied=True, key_heads=4, head_size=256),
-    "gemma3_text": Defaults("Gemma3ForCausalLM", tied=True, key_heads=4, head_size=256),
-    "phi3": Defaults("Phi3ForCausalLM"),
-}
 _NEEDED = (
     "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
 )  # fmt: skip

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from inoculate.architecture import FAMILY_DEFAULTS, head_size_of, key_heads_of
 from inoculate.intake.finding import RefusedError
 from inoculate.intake.header import Tensor
-from inoculate.intake.model_config import FAMILY_DEFAULTS
 
 Shape = tuple[int, ...]
 _GEMMA = ("gemma2", "gemma3_text")
@@ -62,7 +62,7 @@ def _needless_shapes(config: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
         yield HEAD, (config["vocab_size"], config["hidden_size"])
     for index in range(config["num_hidden_layers"]):
         name = f"model.layers.{index}.self_attn.rotary_emb.inv_freq"
-        yield name, (_head_size(config) // 2,)
+        yield name, (head_size_of(config) // 2,)
 
 
 def projection_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
@@ -89,17 +89,8 @@ def projection_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
 
 def _widths(config: Mapping[str, Any]) -> tuple[int, int]:
     """Return the rows of the query and of the key projection."""
-    usual = FAMILY_DEFAULTS[config["model_type"]]
-    heads = config["num_attention_heads"]
-    unsaid = usual.key_heads if "num_key_value_heads" not in config else None
-    key_heads = config.get("num_key_value_heads") or unsaid or heads
-    return heads * _head_size(config), key_heads * _head_size(config)
-
-
-def _head_size(config: Mapping[str, Any]) -> int:
-    unsaid = FAMILY_DEFAULTS[config["model_type"]].head_size if "head_dim" not in config else None
-    split = config["hidden_size"] // config["num_attention_heads"]
-    return int(config.get("head_dim") or unsaid or split)
+    size = head_size_of(config)
+    return config["num_attention_heads"] * size, key_heads_of(config) * size
 
 
 def _projections(config: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
@@ -126,5 +117,5 @@ def _norms(config: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
         yield "pre_feedforward_layernorm.weight", hidden
         yield "post_feedforward_layernorm.weight", hidden
     if family in _HEAD_NORMS:
-        yield "self_attn.q_norm.weight", (_head_size(config),)
-        yield "self_attn.k_norm.weight", (_head_size(config),)
+        yield "self_attn.q_norm.weight", (head_size_of(config),)
+        yield "self_attn.k_norm.weight", (head_size_of(config),)
