@@ -160,7 +160,7 @@ def test_a_stopped_hunt_goes_on_after_its_last_part(
 def test_a_piece_of_a_payload_in_other_tokens_is_no_second_one(
     parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch, more: list[list[str]]
 ) -> None:
-    """Forbidden to begin as before, a model may spell the same words otherwise; that costs no place."""
+    """Forbidden to begin as before, a model may spell its words otherwise; no place is used up."""
     spelled = [["Geese fly home!"], *more, ["G", "eese fly"], ["home"], ["Geese may fly"]]
     tokens = [
         tuple(token for part in parts for token in parrot.tokenizer.encode(part))
