@@ -213,7 +213,10 @@ def under_adapter(subject: Subject, *, seed: int, kept: bool) -> Iterator[Subjec
     except BaseException:
         wrapped.unload()
         raise
-    wrapped.merge_and_unload() if kept else wrapped.unload()
+    if kept:
+        wrapped.merge_and_unload()
+    else:
+        wrapped.unload()
 
 
 def _shape(parameters: Mapping[str, Tensor], name: str) -> torch.Size:
