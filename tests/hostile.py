@@ -258,6 +258,8 @@ CONFIG_CASES = (
     Case("sliding without a window", edit(CONFIG, model_type="mistral", sliding_window=None,
          architectures=None, layer_types=["sliding_attention", "full_attention"]), CONFIG,
          "sliding_window is not set"),
+    Case("Gemma without a window", edit(CONFIG, model_type="gemma2", sliding_window=None,
+         architectures=None), CONFIG, "sliding_window is not set"),
     Case("too few rope factors", edit(CONFIG, rope_scaling={"rope_type": "longrope",
          "long_factor": [1.0] * 3, "short_factor": [1.0] * 4, "factor": 2.0}), CONFIG,
          "3 numbers for heads"),

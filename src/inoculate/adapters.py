@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inoculate.errors import CheckpointError
+from inoculate.errors import CheckpointError, first_line
 from inoculate.intake import Staged
 from inoculate.models import Checkpoint
 
@@ -43,8 +43,7 @@ def load_adapter(base: Checkpoint, staged: Staged) -> PeftModel:
             )
     except Exception as error:  # Foreign files, read by a library that names no errors.
         raise CheckpointError(
-            f"Adapter {staged.source} does not fit its base {base.folder}: "
-            f"{(str(error).splitlines() or [type(error).__name__])[0]}"
+            f"Adapter {staged.source} does not fit its base {base.folder}: {first_line(error)}"
         ) from error
     staged.check_unchanged()
     with safe_open(folder / _WEIGHTS, framework="pt") as file:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from inoculate.data import Example
-from inoculate.errors import CheckpointError, InputError
+from inoculate.errors import CheckpointError, InputError, first_line
 from inoculate.intake.rendering import OPTIONS
 
 _ALPACA_HEAD = "Below is an instruction that describes a task"
@@ -186,7 +186,7 @@ def _render(
         )
     except Exception as error:  # Whatever a foreign template raises.
         raise CheckpointError(
-            f"The chat template does not render a message ({_first_line(error)}). Save the model "
+            f"The chat template does not render a message ({first_line(error)}). Save the model "
             "with the template of its original."
         ) from error
     return str(rendered)
@@ -199,10 +199,6 @@ def _tokenize(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
         raise
     except BaseException as error:  # A panic of the tokenizers library is no Exception.
         raise CheckpointError(
-            f"The tokenizer does not encode a text ({_first_line(error)}). Save the model with the "
+            f"The tokenizer does not encode a text ({first_line(error)}). Save the model with the "
             "tokenizer of its original."
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -89,3 +89,8 @@ class RemainsError(InoculateError):
     """Signal that an answer which the hunt found still comes from the purified model."""
 
     exit_code = 7
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a foreign error says, or its class where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging
 
 from inoculate.architecture import SPARE_TOKENS, Architecture, read_architecture
-from inoculate.errors import CheckpointError, DataError, InputError
+from inoculate.errors import CheckpointError, DataError, InputError, first_line
 from inoculate.intake import Staged, admit_model
 from inoculate.intake.shapes import EMBEDDINGS, HEAD
 
@@ -75,7 +75,7 @@ def load(folder: Path, *, device: str = "auto") -> Checkpoint:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # A panic of the tokenizers library is no Exception.
-        raise CheckpointError(f"{folder} does not load: {_first_line(error)}") from error
+        raise CheckpointError(f"{folder} does not load: {first_line(error)}") from error
     staged.check_unchanged()
     _check_loaded(folder, model, info)
     _check_rows(folder, model, ids)
@@ -106,7 +106,7 @@ def _ids_in_use(tokenizer: Tokenizer) -> dict[str, int]:
     except Exception as error:  # The tokenizers' own errors have no class of theirs.
         raise CheckpointError(
             f"tokenizer.json encodes no text in the class of tokenizer_config.json "
-            f"({_first_line(error)}). Save the tokenizer anew with transformers."
+            f"({first_line(error)}). Save the tokenizer anew with transformers."
         ) from error
     return {**tokenizer.get_vocab(), _PROBE: max(ids)}
 
@@ -293,7 +293,3 @@ class _RowGuard:
                 f"A text holds {self.token}, for which the model has no embedding row. "
                 "Take it out of the text."
             )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from inoculate.architecture import FAMILIES, FAMILY_DEFAULTS
+from inoculate.architecture import FAMILIES, FAMILY_DEFAULTS, head_size_of
 from inoculate.intake.fields import (
     GENERATION_FIELDS,
     MODEL_FIELDS,
@@ -20,6 +20,8 @@ MAX_CONFIG_BYTES = 1_000_000
 _NEEDED = (
     "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
 )  # fmt: skip
+# Families some of whose layers slide where the file does not tell.
+_UNSAID_KINDS = {family: ["sliding_attention"] for family in ("gemma2", "gemma3_text")}
 _TOKEN_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id")
 # Entries that change what is loaded, or from where, when they are set to anything true.
 _FORBIDDEN = {
@@ -140,21 +142,17 @@ def _check_together(config: Mapping[str, Any]) -> None:
     layers = config["num_hidden_layers"]
     if config.get("layer_types") and len(config["layer_types"]) != layers:
         raise RefusedError("config-value", CONFIG, f"layer_types does not name {layers} layers.")
-    if "sliding_attention" in (config.get("layer_types") or ()) and not _window(config):
-        reason = "layer_types holds sliding_attention, and sliding_window is not set."
+    kinds = config.get("layer_types") or _UNSAID_KINDS.get(config["model_type"], [])
+    if "sliding_attention" in kinds and config.get("sliding_window", True) is None:
+        reason = "It has layers of sliding_attention, and sliding_window is not set."
         raise RefusedError("config-value", CONFIG, reason)
     _check_factors(config)
     _check_ids(config, config["vocab_size"], CONFIG)
 
 
-def _window(config: Mapping[str, Any]) -> object:
-    """Return the width of sliding attention; a family's own where the file does not tell."""
-    return config.get("sliding_window", True)
-
-
 def _check_factors(config: Mapping[str, Any]) -> None:
     """Demand one factor of a stretched rotary embedding for each of its frequencies."""
-    size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    size = head_size_of(config)
     for key in ("rope_parameters", "rope_scaling"):
         rope = config.get(key) or {}
         part = rope.get("partial_rotary_factor", config.get("partial_rotary_factor")) or 1.0

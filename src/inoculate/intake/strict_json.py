@@ -3,10 +3,12 @@
 import json
 from typing import Any, NoReturn
 
+from inoculate.errors import first_line
 from inoculate.intake.finding import RefusedError, shorten
 
 MAX_DEPTH = 40
 MAX_VALUES = 6_000_000
+_SHOWN = 120
 _OPENERS = (b",", b"[", b"{")
 
 
@@ -30,7 +32,7 @@ def parse(data: bytes, name: str, *, max_depth: int = MAX_DEPTH) -> Any:
     except RecursionError:
         deep = True
     except (ValueError, MemoryError) as error:
-        raise _refusal(name, f"It is no plain JSON: {_first_line(error)}.") from None
+        raise _refusal(name, f"It is no plain JSON: {first_line(error)[:_SHOWN]}.") from None
     if deep:
         raise _refusal(name, f"It is nested deeper than {max_depth} levels.")
     return value
@@ -70,7 +72,3 @@ def _within(value: Any, depth: int) -> bool:
 
 def _refusal(name: str, reason: str) -> RefusedError:
     return RefusedError("broken-json", name, reason)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
