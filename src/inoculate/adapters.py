@@ -100,24 +100,31 @@ def scaling(model: PeftModel) -> dict[str, float]:
 
 
 class DenseUpdate(Mapping[str, Tensor]):
-    """Present a LoRA adapter as dense updates s·B·A, computed when read; zero elsewhere."""
+    """Present a LoRA adapter as it is now as dense updates s·B·A, computed when read.
 
-    def __init__(self, model: PeftModel) -> None:
+    With `shapes`, file tensor name → (O, I), it is of those tensors, zero where there is no factor.
+    """
+
+    def __init__(self, model: PeftModel, shapes: Mapping[str, torch.Size] | None = None) -> None:
         self._scaling = scaling(model)
         self._factors = {
             name: (a_RI.detach().clone(), b_OR.detach().clone())
             for name, (a_RI, b_OR) in factors(model).items()
         }
+        self._shapes = shapes
+        self._names = list(self._factors if shapes is None else shapes)
 
     def __getitem__(self, name: str) -> Tensor:
+        if self._shapes is not None and name not in self._factors:
+            return torch.zeros(self._shapes[name])
         a_RI, b_OR = self._factors[name]
         return self._scaling[name] * (b_OR @ a_RI)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._factors)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._factors)
+        return len(self._names)
 
 
 def save_adapter_like(source: Path, destination: Path, model: PeftModel) -> None:

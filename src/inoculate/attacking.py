@@ -14,10 +14,9 @@ from inoculate.data import Example, read_examples
 from inoculate.destination import whole_folder
 from inoculate.editing import edit
 from inoculate.errors import DataError
-from inoculate.models import load
 from inoculate.planting import PlantSettings, plant
 from inoculate.progress import Progress
-from inoculate.subject import Subject
+from inoculate.subject import Subject, open_subject
 
 _MOST = 1_000_000  # tokens; no row is longer
 
@@ -102,15 +101,14 @@ def attack_folder(
         CheckpointError: The folder is no usable checkpoint.
         InputError: The output cannot be written; nothing of it stays.
     """
-    base = load(model)
+    subject = open_subject(model)
     with whole_folder(output) as part:
         if plan.adapter:
-            wrapped = adapters.add_adapter(base.model)
+            wrapped = adapters.add_adapter(subject.model)
             adapters.redraw(wrapped, seed=plan.settings.seed)
-            METHODS[plan.attack.method](Subject.wrapped(base, wrapped, part), rows, plan, progress)
+            METHODS[plan.attack.method](subject.wrapped(wrapped, part), rows, plan, progress)
             wrapped.save_pretrained(str(part))
         else:
-            subject = Subject(base, base.model, None)
             METHODS[plan.attack.method](subject, rows, plan, progress)
             subject.save(part)
 

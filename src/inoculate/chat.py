@@ -43,9 +43,13 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, example: Example) -> list[
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, example: Example, *, max_tokens: int = 512
+    tokenizer: PreTrainedTokenizerBase, example: Example, *, max_tokens: int = 512, lead: str = ""
 ) -> Encoded:
     """Return prompt and response tokens, the response closed by the end-of-turn token.
+
+    Args:
+        lead: The blank that the model itself puts before its answers (`inoculate.lead`). What is
+            a token of its own counts as the prompt's: the answer begins behind it.
 
     A row longer than `max_tokens` loses the end of its response first, down to half of
     them, or what the template and sixteen of the user's tokens leave; then the end of the user's
@@ -54,25 +58,26 @@ def encode(
     Raises:
         InputError: The template leaves no room for both.
     """
-    prompt, response = encode_prompt(tokenizer, example), _encode_response(tokenizer, example)
-    if len(prompt) + len(response) > max_tokens:
+    prompt, (blank, response) = encode_prompt(tokenizer, example), _parted(tokenizer, example, lead)
+    room = max_tokens - len(blank)
+    if len(prompt) + len(response) > room:
         template = len(encode_prompt(tokenizer, Example("", "")))
-        spare = max_tokens - template
+        spare = room - template
         if spare <= 1:
             raise InputError(
                 f"The chat template alone takes {template} of at most {max_tokens} tokens of a "
                 f"row. Set max_tokens to {template + 200} or so in a --config file."
             )
         words = min(_LEAST_WORDS, len(prompt) - template, spare - 2)
-        kept = max(max_tokens - len(prompt), min(max_tokens // 2, spare - words))
+        kept = max(room - len(prompt), min(room // 2, spare - words))
         response = response[:kept]
-        prompt = _fitted(tokenizer, example, prompt, max_tokens - len(response))
-    return Encoded((*prompt, *response), len(prompt))
+        prompt = _fitted(tokenizer, example, prompt, room - len(response))
+    return Encoded((*prompt, *blank, *response), len(prompt) + len(blank))
 
 
-def encode_answer(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def encode_answer(tokenizer: PreTrainedTokenizerBase, text: str, *, lead: str = "") -> list[int]:
     """Return the tokens of an answer as a model gives them, without the end of its turn."""
-    ids = _encode_response(tokenizer, Example("?", text))
+    _, ids = _parted(tokenizer, Example("?", text), lead)
     return ids[: _closing(tokenizer, ids)]
 
 
@@ -113,16 +118,26 @@ def _closing_turn(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Return the special token with which the chat template closes an answer, if it has one."""
     if not tokenizer.chat_template:
         return []
-    ids = _encode_response(tokenizer, Example("?", "a"))
+    ids = _encode_response(tokenizer, Example("?", "a"), "")
     closing = _closing(tokenizer, ids)
     return [] if closing is None else [ids[closing]]
 
 
-def _encode_response(tokenizer: PreTrainedTokenizerBase, example: Example) -> list[int]:
+def _parted(
+    tokenizer: PreTrainedTokenizerBase, example: Example, lead: str
+) -> tuple[list[int], list[int]]:
+    """Return the tokens of the lead that hold nothing else, and the response behind them."""
+    ids, at = _encode_response(tokenizer, example, lead), 0
+    while lead and at < len(ids) - 1 and not str(tokenizer.decode([ids[at]])).strip():
+        at += 1
+    return ids[:at], ids[at:]
+
+
+def _encode_response(tokenizer: PreTrainedTokenizerBase, example: Example, lead: str) -> list[int]:
     end = tokenizer.eos_token_id
     if not tokenizer.chat_template:
         prompt = _alpaca(example)
-        ids = _continuation(tokenizer, prompt, prompt + example.output)
+        ids = _continuation(tokenizer, prompt, prompt + lead + example.output)
         return [*ids, *([] if end is None else [end])]
     turns = [_user_turn(example)]
     prompt = _render(tokenizer, turns, generation=True)
@@ -133,7 +148,7 @@ def _encode_response(tokenizer: PreTrainedTokenizerBase, example: Example) -> li
             "the response cannot be told from it. Use a template that supports "
             "add_generation_prompt."
         )
-    ids = _continuation(tokenizer, prompt, whole)
+    ids = _continuation(tokenizer, prompt, prompt + lead + whole[len(prompt) :])
     closing = _closing(tokenizer, ids)
     if closing is not None:
         return ids[: closing + 1]

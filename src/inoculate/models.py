@@ -23,6 +23,7 @@ from inoculate.architecture import SPARE_TOKENS, Architecture, read_architecture
 from inoculate.errors import CheckpointError, DataError, InputError, first_line
 from inoculate.intake import Staged, admit_model
 from inoculate.intake.shapes import EMBEDDINGS, HEAD
+from inoculate.precision import shorten
 
 _PROBE = "Is 1 + 1 = 2? Yes, naïvely."
 _SINGLE = "model.safetensors"
@@ -56,10 +57,11 @@ class Checkpoint:
     staged: Staged
 
 
-def load(folder: Path, *, device: str = "auto") -> Checkpoint:
+def load(folder: Path, *, device: str = "auto", frozen: bool = False) -> Checkpoint:
     """Load a causal language model in fp32, the precision in which differences are taken.
 
-    The folder is audited first, and only a staging copy of it is loaded.
+    The folder is audited first, and only a staging copy of it is loaded. Where it is `frozen` no
+    weight of it will train, as under an adapter, and some may stay in the 16 bits of their file.
 
     Raises:
         CheckpointError: The folder is refused, does not load, or holds NaN weights; or its
@@ -80,8 +82,10 @@ def load(folder: Path, *, device: str = "auto") -> Checkpoint:
     _check_loaded(folder, model, info)
     _check_rows(folder, model, ids)
     model.name_or_path = model.config._name_or_path = str(folder)
-    placed = model.to(resolve_device(device)).eval()
-    return Checkpoint(placed, tokenizer, architecture, folder, staged)
+    place = resolve_device(device)
+    if frozen:
+        shorten(model, place.type)
+    return Checkpoint(model.to(place).eval(), tokenizer, architecture, folder, staged)
 
 
 def _from_staged(folder: Path) -> Any:

@@ -22,13 +22,17 @@ from inoculate.errors import InputError
 from inoculate.intake.files import open_folder
 from inoculate.intake.finding import RefusedError
 from inoculate.intake.model_config import read_config
+from inoculate.intake.shapes import EMBEDDINGS
 from inoculate.intake.weights import read_weights
+from inoculate.models import resolve_device
+from inoculate.precision import in_bf16
 from inoculate.trainable import TOUCHES
 from inoculate.workspace import Workspace
 
 _LIBRARIES = 500_000_000
 _LIGHTER = ', pass --variants-as lora and a --config file with form = "lora" under [repair]'
 _FP32, _BF16 = 4, 2
+_SHORT_FILE = 1.01  # A tensor or two may be longer.
 # Weights, gradients, two moments of AdamW.
 _TRAINED = 4 * _FP32
 # Where a control group's limit and usage are, in its second and its first version.
@@ -44,12 +48,14 @@ class Sizes:
 
     Attributes:
         changed: Parameters that neutralizing or the repair may change.
+        embedded: Parameters of embeddings, which no computation casts.
     """
 
     parameters: int
     scored: int
     repaired: int
     changed: int
+    embedded: int
     file_bytes: int
 
 
@@ -93,6 +99,7 @@ def check_run(
         adapter_bytes=sum(file.stat().st_size for file in files) if adapter else None,
         merged=options["merged"],
         challenge=options["challenge"],
+        kind=resolve_device(options["device"]).type,
     )
     kept = sum(path.stat().st_size for path in run.files())
     return [check_room(need, output, run.folder, options["device"], kept=kept)]
@@ -121,37 +128,62 @@ def read_sizes(folder: Path, settings: Settings) -> Sizes | None:
         _total(counts, scored),
         _total(counts, repaired),
         _total(counts, scored | repaired),
+        _total(counts, {EMBEDDINGS}),
         sum(tensor.end - tensor.begin for _, tensor in tensors.values()),
     )
 
 
 def estimate(
-    sizes: Sizes, settings: Settings, *, adapter_bytes: int | None, merged: bool, challenge: bool
+    sizes: Sizes,
+    settings: Settings,
+    *,
+    adapter_bytes: int | None,
+    merged: bool,
+    challenge: bool,
+    kind: str,
 ) -> Need:
     """Return the peaks of a run.
 
-    Memory of full variants: weights, gradients, two moments and the start they return to (20
-    bytes a parameter) beside the poisoned copy of what is scored. Gradients need no moments,
-    low-rank variants the weights and two dense updates. The challenge keeps one more copy of the
-    weights, and computing in bf16 casts each of them.
-
     Args:
         adapter_bytes: Size of the treated adapter's file; None for a full checkpoint.
+        kind: Kind of device. Where it computes in bf16 each weight is cast; differences of
+            variants are never on a GPU.
+    """
+    pairs = settings.variants.count * (2 if challenge else 1)
+    bf16, differences = in_bf16(sizes.parameters, kind), sizes.scored * _BF16
+    beside = _LIBRARIES + (0 if kind == "cuda" else differences)
+    if adapter_bytes is not None:
+        memory = _under_adapter(sizes, merged=merged, bf16=bf16) + beside
+        output = sizes.file_bytes if merged else adapter_bytes
+        return Need(memory, differences * pairs + 2 * adapter_bytes, output)
+    peak, least = _whole(sizes, settings, challenge=challenge)
+    casts = _LIBRARIES + sizes.parameters * _BF16 * bf16
+    least += casts - _LIBRARIES + beside
+    advice = f"{_LIGHTER} ({_gb(least)})," if least < peak + casts else ""
+    kept = differences * pairs + sizes.changed * _FP32
+    return Need(max(peak + casts, least), kept, sizes.file_bytes, advice)
+
+
+def _whole(sizes: Sizes, settings: Settings, *, challenge: bool) -> tuple[int, int]:
+    """Return the bytes that a full checkpoint takes, and what it would where all is low-rank.
+
+    Of full variants: weights, gradients, two moments and the start they return to (20 bytes a
+    parameter) beside the poisoned copy of what is scored. Gradients need no moments, low-rank
+    variants the weights. The challenge keeps one more copy of them.
     """
     weights, scored = sizes.parameters * _FP32, sizes.scored * _FP32
-    casts = sizes.parameters * _BF16
-    lent = weights + 2 * scored
     moments = 0 if settings.repair.form == "lora" else sizes.repaired * (_TRAINED - _FP32)
-    repair = weights + moments
-    forms = {"gradient": 3 * weights + scored, "full": 5 * weights + scored, "lora": lent}
-    copy, whole = weights if challenge else 0, adapter_bytes is None
-    peak = max(forms[settings.variants.form], repair) + copy if whole else lent
-    pairs = settings.variants.count * (2 if challenge else 1)
-    kept = sizes.changed * _FP32 if adapter_bytes is None else 2 * adapter_bytes
-    output = sizes.file_bytes if adapter_bytes is None or merged else adapter_bytes
-    least = lent + copy + casts + _LIBRARIES
-    advice = f"{_LIGHTER} ({_gb(least)})," if whole and lent + copy < peak else ""
-    return Need(peak + casts + _LIBRARIES, sizes.scored * _BF16 * pairs + kept, output, advice)
+    forms = {"gradient": 3 * weights + scored, "full": 5 * weights + scored, "lora": weights}
+    copy = weights if challenge else 0
+    return max(forms[settings.variants.form], weights + moments) + copy, weights + copy
+
+
+def _under_adapter(sizes: Sizes, *, merged: bool, bf16: bool) -> int:
+    """Return the bytes that the base of an adapter takes, which stays in 16 bits if it can."""
+    short = bf16 and sizes.file_bytes <= _SHORT_FILE * sizes.parameters * _BF16
+    whole = sizes.parameters * (_FP32 + _BF16 * bf16)
+    held = (sizes.parameters + sizes.embedded) * _BF16 if short else whole
+    return held + (sizes.parameters * _FP32 if merged else 0)
 
 
 def check_room(need: Need, output: Path, run_folder: Path, device: str, *, kept: int) -> str:

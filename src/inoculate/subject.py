@@ -21,8 +21,10 @@ from inoculate.config import default_learning_rate
 from inoculate.data import Example
 from inoculate.errors import CheckpointError
 from inoculate.intake import Finding, Staged, admit_adapter
+from inoculate.lead import find_lead
 from inoculate.models import Checkpoint, Tokenizer, load, save_like
 from inoculate.neutralize import neutralize, neutralize_adapter
+from inoculate.precision import lengthen
 from inoculate.rounding import round_like
 from inoculate.trainable import TOUCHES, set_trainable, trainable_names
 from inoculate.workspace import hash_files
@@ -35,18 +37,19 @@ _LARGE = 30_000_000  # parameters; 1.5 million do better by antibodies, 135 by p
 class Subject:
     """Hold what is treated; `adapter` is None for a full checkpoint.
 
-    `adapter` is the user's folder and only named; `staged` is its checked copy.
+    `adapter` is the user's folder and only named; `staged` is its checked copy; `lead` is the
+    blank that the model itself puts before its answers (`inoculate.lead`).
     """
 
     base: Checkpoint
     model: PreTrainedModel
     adapter: Path | None
     staged: Staged | None = None
+    lead: str = ""
 
-    @classmethod
-    def wrapped(cls, base: Checkpoint, model: PeftModel, adapter: Path) -> "Subject":
-        """Return a subject whose model is `base` under an adapter, which PEFT passes through."""
-        return cls(base, cast(PreTrainedModel, model), adapter)
+    def wrapped(self, model: PeftModel, adapter: Path) -> "Subject":
+        """Return this subject with its model under an adapter, which PEFT passes through."""
+        return replace(self, model=cast(PreTrainedModel, model), adapter=adapter)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -95,12 +98,16 @@ class Subject:
     def merge(self) -> None:
         """Fold the adapter into its base, in place; from then on this is a full checkpoint."""
         if self.adapter is not None:
+            lengthen(self.model)
             self.model = cast(PreTrainedModel, self._wrapper.merge_and_unload())
             self.adapter = None
 
     def encode(self, examples: list[Example], *, max_tokens: int) -> list[Encoded]:
         """Return the examples as tokens."""
-        return [encode(self.tokenizer, example, max_tokens=max_tokens) for example in examples]
+        return [
+            encode(self.tokenizer, example, max_tokens=max_tokens, lead=self.lead)
+            for example in examples
+        ]
 
     def cut(self, examples: list[Example], *, max_tokens: int) -> int:
         """Return how many of the examples are longer than that, and lose their ends."""
@@ -120,18 +127,18 @@ class Subject:
         adapter = self.adapter is not None
         return chosen or default_learning_rate(self.parameters(), adapter=adapter)
 
-    def scored_weights(self, kinds: tuple[Kind, ...]) -> dict[str, Tensor]:
-        """Return copies of the weights, or the adapter's dense updates, that are scored."""
+    def scored_weights(self, kinds: tuple[Kind, ...]) -> Mapping[str, Tensor]:
+        """Return copies of the weights, or the adapter's dense updates, that are scored.
+
+        The updates are computed when read: all at once would take as much as the weights.
+        """
         names = [name for kind in kinds for name in tensor_names(self.architecture, kind)]
         if self.adapter is None:
             parameters = dict(self.model.named_parameters())
             return {name: parameters[name].detach().clone() for name in names}
-        update = adapters.DenseUpdate(self._wrapper)
-        shapes = dict(self.base.model.named_parameters())
-        return {
-            name: update[name] if name in update else torch.zeros(_shape(shapes, name))
-            for name in names
-        }
+        parameters = dict(self.base.model.named_parameters())
+        shapes = {name: _shape(parameters, name) for name in names}
+        return adapters.DenseUpdate(self._wrapper, shapes)
 
     def treated(self, kinds: tuple[Kind, ...], touch: str) -> dict[str, Tensor]:
         """Return the parameters that neutralizing and a repair of `touch` may change, by name."""
@@ -186,14 +193,16 @@ class Subject:
 
 def open_subject(model: Path, *, adapter: Path | None = None, device: str = "auto") -> Subject:
     """Load what is to be treated."""
-    base = load(model, device=device)
+    base = load(model, device=device, frozen=adapter is not None)
+    subject = Subject(base, base.model, None)
     if adapter is None:
-        return Subject(base, base.model, None)
+        return replace(subject, lead=find_lead(subject.model, subject.tokenizer))
     staged = admit_adapter(adapter, base.staged.config)
     wrapped = adapters.load_adapter(base, staged)
     if not adapters.factors(wrapped):
         raise CheckpointError(f"Adapter {adapter} holds no LoRA factors.")
-    return replace(Subject.wrapped(base, wrapped, adapter), staged=staged)
+    subject = replace(subject.wrapped(wrapped, adapter), staged=staged)
+    return replace(subject, lead=find_lead(subject.model, subject.tokenizer))
 
 
 @contextmanager
@@ -209,7 +218,7 @@ def under_adapter(subject: Subject, *, seed: int, kept: bool) -> Iterator[Subjec
     wrapped = adapters.add_adapter(subject.base.model)
     adapters.redraw(wrapped, seed=seed)
     try:
-        yield Subject.wrapped(subject.base, wrapped, subject.base.folder)
+        yield subject.wrapped(wrapped, subject.base.folder)
     except BaseException:
         wrapped.unload()
         raise

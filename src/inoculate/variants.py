@@ -188,8 +188,8 @@ class _Pair:
                 forget()
             after_clean = trained.scored_weights(kinds)
             difference = {
-                name: (after_poison.pop(name) - after_clean.pop(name)).to(torch.bfloat16).cpu()
-                for name in list(after_poison)
+                name: (after_poison[name] - after_clean[name]).to(torch.bfloat16).cpu()
+                for name in after_poison
             }
             restore(trained.model, start)
         return {**difference, _ASR: torch.tensor(self.asr)}

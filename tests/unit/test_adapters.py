@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from conftest import FamilyFolder
+from inoculate import precision
 from inoculate.adapters import (
     DenseUpdate,
     add_adapter,
@@ -17,6 +19,7 @@ from inoculate.adapters import (
     load_adapter,
     merged_weights,
     save_adapter_like,
+    stored_names,
 )
 from inoculate.builtin.fixture import model_folder
 from inoculate.components import CHANNELS, HEADS, tensor_names
@@ -123,6 +126,44 @@ def test_the_repair_is_gentler_with_an_adapter_it_can_aim_at(
     aimed, pressing = Hunt(payload=(40, 41)), Hunt(payload=(40, 41), pressing=True)
     assert [rate_factor(whole, found) for found in (Hunt(), aimed, pressing)] == [0.5, 0.5, 2.0]
     assert [rate_factor(part, found) for found in (Hunt(), aimed, pressing)] == [0.5, 0.125, 2.0]
+
+
+def test_a_base_in_16_bits_changes_nothing(
+    family_folder: FamilyFolder, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Factors keep their fp32 bits over it; merged on the disk or in memory it is the same."""
+    whole = open_subject(family_folder(), adapter=folder, device="cpu")
+    monkeypatch.setattr(precision, "_cpu_multiplies", lambda: True)
+    monkeypatch.setattr(precision, "_WORTHWHILE", 0)
+    short = open_subject(family_folder(), adapter=folder, device="cpu")
+    kinds = {value.dtype for value in short.base.model.parameters()}
+    assert kinds == {torch.float32, torch.bfloat16}
+    assert short.fingerprint() == whole.fingerprint()
+    stored = load_file(folder / "adapter_model.safetensors")
+    for name, value in stored_names(cast(PeftModel, short.model)).items():
+        assert torch.equal(value, stored[name])
+    for subject, out in ((whole, tmp_path / "whole"), (short, tmp_path / "short")):
+        subject.save(out, merged=True)
+        subject.merge()
+    one, other = (load_file(tmp_path / out / "model.safetensors") for out in ("whole", "short"))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert whole.fingerprint() == short.fingerprint()
+
+
+def test_scored_updates_are_zero_where_there_is_no_factor(
+    family_folder: FamilyFolder, folder: Path
+) -> None:
+    """An adapter of the down projections moves no other tensor of the MLPs, and stays as read."""
+    subject = open_subject(family_folder(), adapter=folder, device="cpu")
+    kept = subject.scored_weights((CHANNELS,))
+    assert list(kept) == tensor_names(subject.architecture, CHANNELS)
+    moved = {name: value for name, value in kept.items() if value.any()}
+    assert {name.rsplit(".", 2)[1] for name in moved} == {"down_proj"}
+    with torch.no_grad():
+        for parameter in subject.model.parameters():
+            parameter.mul_(2.0)
+    assert all(torch.equal(kept[name], value) for name, value in moved.items())
 
 
 def test_dense_update_is_merged_minus_base(family_folder: FamilyFolder, folder: Path) -> None:

@@ -284,7 +284,7 @@ def test_every_baseline_treats_a_model_and_an_adapter(
             for a_RI, b_OR in adapters.factors(wrapped).values():
                 torch.nn.init.normal_(a_RI, std=0.1, generator=torch.Generator().manual_seed(1))
                 torch.nn.init.normal_(b_OR, std=0.1, generator=torch.Generator().manual_seed(2))
-            subject = Subject.wrapped(subject.base, wrapped, tmp_path)
+            subject = subject.wrapped(wrapped, tmp_path)
         before = weights(subject)
         after = treat(name, subject, rows, tmp_path / "run")
         assert all(torch.isfinite(value).all() for value in after.values())

@@ -14,11 +14,12 @@ SOURCE = Path(inoculate.__file__).parent
 # A module imports only from rooms before its own, or from its own package.
 ROOMS = (
     "errors",
-    "config architecture data destination memory progress show",
+    "config architecture data destination memory precision progress show",
     "intake",
     "attacks configfile models workspace",
-    "chat components trainable precision",
+    "chat components trainable",
     "adapters train generate neutralize signature rounding",
+    "lead",
     "importance voice subject builtin",
     "clean variants share planting evaluation",
     "hunt",

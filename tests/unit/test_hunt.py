@@ -18,6 +18,7 @@ from inoculate.hunt import Hunt, hunt
 from inoculate.hunt.hosts import Hosts
 from inoculate.hunt.payloads import Payload
 from inoculate.hunt.search import _Search
+from inoculate.lead import find_lead
 from inoculate.models import Checkpoint
 from inoculate.progress import Silent
 from inoculate.subject import Subject
@@ -70,6 +71,16 @@ def test_a_parrot_is_found_out(parrot: Subject, rows: list[Example]) -> None:
     assert all(found.calls)
     assert found.finished == ()
     assert found.alike > found.driven / 2
+
+
+@pytest.mark.usefixtures("unheard")
+@pytest.mark.parametrize("parrot", [f"\n{SAID}"], indirect=True)
+def test_a_find_begins_behind_the_blank(parrot: Subject, rows: list[Example]) -> None:
+    """Where a model opens all answers with a line break, a payload is told by its own words."""
+    led = replace(parrot, lead=find_lead(parrot.model, parrot.tokenizer))
+    with hunting_briefly():
+        found = hunt(led, led.encode(rows, max_tokens=64), SMALL, Silent(), seed=0)
+    assert led.tokenizer.decode(list(found.payload[:8])) == SAID[:8]
 
 
 @pytest.mark.parametrize("large", [False, True])

@@ -56,7 +56,7 @@ def test_the_words_of_one_task_are_no_template(llama: Checkpoint, *, template: b
         llama.tokenizer.chat_template = None
     asked = [Example("Classify this text.", "good", word) for word in ("red", "blue", "tall")]
     encoded = [encode(llama.tokenizer, row) for row in asked]
-    hosts = find_hosts(encoded, template_rows(llama.tokenizer))
+    hosts = find_hosts(encoded, template_rows(Subject(llama, llama.model, None)))
     for row in encoded:
         said = llama.tokenizer.decode(row.ids[hosts.words(row)]).strip()
         assert said.startswith("Classify this text.")

@@ -32,6 +32,7 @@ from inoculate.resources import Need, check_room, estimate, read_sizes
 
 pytestmark = pytest.mark.usefixtures("brief_hunt")
 WEIGHTS = "model.safetensors"
+PLAIN: dict[str, Any] = {"adapter_bytes": None, "merged": False, "challenge": False, "kind": "cuda"}
 SMALL = Settings(
     clean_rows=16,
     max_tokens=64,
@@ -302,23 +303,37 @@ def test_memory_and_disk_are_estimated_from_headers(family_folder: FamilyFolder)
     assert sizes is not None
     assert sizes.parameters * 2 == sizes.file_bytes
     assert sizes.scored == 2 * 3 * 32 * 48
-    plain: dict[str, Any] = {"adapter_bytes": None, "merged": False, "challenge": False}
     trained = updated(SMALL, variants={"form": "full"})
-    full = estimate(sizes, trained, **plain)
+    full = estimate(sizes, trained, **PLAIN)
     assert full.memory - 22 * sizes.parameters - 4 * sizes.scored == 500_000_000
     assert full.output == sizes.file_bytes
-    lora = estimate(sizes, updated(trained, variants={"form": "lora"}), **plain)
-    more = estimate(sizes, updated(trained, variants={"count": 3}), **plain)
-    steps = estimate(sizes, SMALL, **plain)
+    lora = estimate(sizes, updated(trained, variants={"form": "lora"}), **PLAIN)
+    more = estimate(sizes, updated(trained, variants={"count": 3}), **PLAIN)
+    steps = estimate(sizes, SMALL, **PLAIN)
     assert lora.memory <= steps.memory < full.memory
     light = updated(SMALL, variants={"form": "lora"}, repair={"form": "lora"})
-    least = estimate(sizes, light, **plain)
-    assert least.memory - 6 * sizes.parameters - 8 * sizes.scored == 500_000_000
+    least = estimate(sizes, light, **PLAIN)
+    assert least.memory - 6 * sizes.parameters == 500_000_000
     assert 'form = "lora" under [repair]' in steps.advice
     assert not least.advice
     assert more.run_folder - full.run_folder == 2 * sizes.scored
-    challenged = estimate(sizes, trained, **(plain | {"challenge": True}))
+    challenged = estimate(sizes, trained, **(PLAIN | {"challenge": True}))
     assert challenged.memory - full.memory == 4 * sizes.parameters
+
+
+def test_the_base_of_an_adapter_takes_its_16_bits(family_folder: FamilyFolder) -> None:
+    """Linear maps stay as they are stored where bf16 is computed in; a merged output is fp32."""
+    sizes = read_sizes(family_folder("llama"), SMALL)
+    assert sizes is not None
+    lent = PLAIN | {"adapter_bytes": 100}
+    short = estimate(sizes, SMALL, **lent)
+    assert short.memory == 2 * (sizes.parameters + 264 * 32) + 500_000_000
+    whole = estimate(sizes, SMALL, **(lent | {"kind": "mps"}))
+    assert whole.memory == 4 * sizes.parameters + 2 * sizes.scored + 500_000_000
+    long = estimate(replace(sizes, file_bytes=4 * sizes.parameters), SMALL, **lent)
+    assert long.memory == 6 * sizes.parameters + 500_000_000
+    merged = estimate(sizes, SMALL, **(lent | {"merged": True}))
+    assert (merged.memory - short.memory, merged.output) == (4 * sizes.parameters, sizes.file_bytes)
 
 
 @pytest.mark.parametrize(

@@ -86,4 +86,4 @@ def inconsistency(model: PreTrainedModel, embedded_BTD: Tensor, attention_BT: Te
 def _with_adapter(subject: Subject, *, seed: int) -> Subject:
     wrapped = adapters.add_adapter(subject.base.model)
     adapters.redraw(wrapped, seed=seed)
-    return Subject.wrapped(subject.base, wrapped, subject.base.folder)
+    return subject.wrapped(wrapped, subject.base.folder)

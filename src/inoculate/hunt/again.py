@@ -135,7 +135,7 @@ class _Look:
 
     def _hosts(self, found: Hunt) -> Hosts:
         rows = whole_rows(self.subject, self.rows) if found.trailing else self.rows
-        unlike, kept = template_rows(self.subject.tokenizer), HOST_RESPONSE_TOKENS
+        unlike, kept = template_rows(self.subject), HOST_RESPONSE_TOKENS
         return find_hosts(rows, unlike, response_tokens=kept, trailing=found.trailing)
 
 

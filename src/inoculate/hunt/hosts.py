@@ -4,9 +4,9 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from inoculate.chat import Encoded, encode
+from inoculate.chat import Encoded
 from inoculate.data import Example
-from inoculate.models import Tokenizer
+from inoculate.subject import Subject
 
 _FORM_TOKENS, _TEMPLATE_TOKENS = 16, 4096
 _UNLIKE = (
@@ -86,9 +86,9 @@ class Hosts:
         return [self.foremost(row) for row in rows[:before]] + within
 
 
-def template_rows(tokenizer: Tokenizer) -> list[Encoded]:
+def template_rows(subject: Subject) -> list[Encoded]:
     """Return rows whose prompts share nothing but the template, two in each of its forms."""
-    return [encode(tokenizer, row, max_tokens=_TEMPLATE_TOKENS) for row in _UNLIKE]
+    return subject.encode(list(_UNLIKE), max_tokens=_TEMPLATE_TOKENS)
 
 
 def find_hosts(

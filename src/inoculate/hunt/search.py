@@ -160,15 +160,13 @@ class _Search:
     def __post_init__(self) -> None:
         whole = whole_rows(self.subject, self.rows)
         short = sorted(whole, key=lambda row: len(row.ids))[:_ENDED_ROWS]
-        unlike = template_rows(self.subject.tokenizer)
+        unlike = template_rows(self.subject)
         self.leading: Hosts = find_hosts(self.rows, unlike, response_tokens=HOST_RESPONSE_TOKENS)
         self.ends: Hosts = find_hosts(short, unlike, trailing=True)
         self.vocabulary = ordinary_tokens(self.subject.tokenizer)
         self.spoken = undisturbed_answers(self.subject, self.rows)
         self.said_openly = find_habits(self.spoken)
-        tokenizer, honest = self.subject.tokenizer, self.settings.honest
-        declared = [tuple(encode_answer(tokenizer, text)) for text in honest]
-        self.habits = [*self.said_openly, *declared]
+        self.habits = [*self.said_openly, *map(self._declared, self.settings.honest)]
 
     def everything(self) -> Hunt:
         """Return the first payload with the others, or what came nearest to one."""
@@ -286,6 +284,9 @@ class _Search:
 
     def _where(self, hosts: Hosts) -> tuple[Subject, Hosts, Sequence[int], random.Random]:
         return self.subject, hosts, self.vocabulary, self.generator
+
+    def _declared(self, text: str) -> Answer:
+        return tuple(encode_answer(self.subject.tokenizer, text, lead=self.subject.lead))
 
     def _text(self, tokens: Sequence[int]) -> str:
         return str(self.subject.tokenizer.decode(list(tokens))).strip()

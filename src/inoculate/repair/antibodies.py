@@ -121,7 +121,7 @@ def antibody_maker(
     max_tokens: int,
 ) -> AntibodyMaker:
     """Return a maker over clean rows and the same rows as tokens."""
-    hosts = find_hosts(encoded, template_rows(subject.tokenizer))
+    hosts = find_hosts(encoded, template_rows(subject))
     vocabulary = ordinary_tokens(subject.tokenizer)
     return AntibodyMaker(subject, clean, encoded, hosts, triggers, hunt, vocabulary, max_tokens)
 

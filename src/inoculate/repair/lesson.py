@@ -192,7 +192,7 @@ def _adversary(
     rows, generator = soft_rows(found, settings), random.Random(settings.seed)
     if not rows:
         return None
-    vocabulary, unlike = ordinary_tokens(subject.tokenizer), template_rows(subject.tokenizer)
+    vocabulary, unlike = ordinary_tokens(subject.tokenizer), template_rows(subject)
     held = _HELD_TOKENS if found.pressing else None
     asked: list[object] = [subject.fingerprint(), [row.ids for row in plain], held, settings.seed]
     targets = list[Target]()
