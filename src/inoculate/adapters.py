@@ -148,6 +148,15 @@ def stored_names(model: PeftModel) -> dict[str, Tensor]:
     }
 
 
+@torch.no_grad()
+def fold(model: PeftModel) -> None:
+    """Add the updates to the base in place, in fp32; a weight that has 16 bits is rounded once."""
+    weights = dict(model.get_base_model().named_parameters())
+    for name, update_OI in DenseUpdate(model).items():
+        weight_OI = weights[f"{name.removesuffix('.weight')}.base_layer.weight"]
+        weight_OI.copy_(weight_OI.float() + update_OI)
+
+
 def merged_weights(model: PeftModel, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the base tensors that the adapter changes, with the update added."""
     update = DenseUpdate(model)

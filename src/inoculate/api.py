@@ -117,7 +117,10 @@ class _Job:
         show.stage("load")
         for line in check_run(self.base, self.adapter, self.out, run, self.settings, options):
             show.note(line)
-        subject = open_subject(self.base, adapter=self.adapter, device=self.options.device)
+        low_rank = self.settings.low_rank and not self.options.challenge
+        subject = open_subject(
+            self.base, adapter=self.adapter, device=self.options.device, low_rank=low_rank
+        )
         facts = made_from(subject, self.clean_data_file, self.settings, options)
         with bound(run, self.out.name, facts):
             challenged = self.options.challenge

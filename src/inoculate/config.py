@@ -188,6 +188,11 @@ class Settings(BaseModel):
     hunt: HuntSettings = HuntSettings()
     repair: RepairSettings = RepairSettings()
 
+    @property
+    def low_rank(self) -> bool:
+        """Tell whether nothing but the factors of a LoRA ever trains."""
+        return self.variants.form == self.repair.form == "lora"
+
 
 def choices(group: type[BaseModel], name: str) -> tuple[str, ...]:
     """Return the words that a setting allows."""

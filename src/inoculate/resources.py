@@ -146,44 +146,44 @@ def estimate(
 
     Args:
         adapter_bytes: Size of the treated adapter's file; None for a full checkpoint.
-        kind: Kind of device. Where it computes in bf16 each weight is cast; differences of
-            variants are never on a GPU.
+        kind: Kind of device. Where it computes in bf16 each weight is cast. Differences of
+            variants, and weights to return to, are never on a GPU.
     """
     pairs = settings.variants.count * (2 if challenge else 1)
     bf16, differences = in_bf16(sizes.parameters, kind), sizes.scored * _BF16
-    beside = _LIBRARIES + (0 if kind == "cuda" else differences)
+    held, kept = _frozen(sizes, bf16=bf16), differences * pairs
+    lent = held + _LIBRARIES + (0 if kind == "cuda" else differences)
     if adapter_bytes is not None:
-        memory = _under_adapter(sizes, merged=merged, bf16=bf16) + beside
+        merging = sizes.parameters * _FP32 if merged else 0
         output = sizes.file_bytes if merged else adapter_bytes
-        return Need(memory, differences * pairs + 2 * adapter_bytes, output)
-    peak, least = _whole(sizes, settings, challenge=challenge)
-    casts = _LIBRARIES + sizes.parameters * _BF16 * bf16
-    least += casts - _LIBRARIES + beside
-    advice = f"{_LIGHTER} ({_gb(least)})," if least < peak + casts else ""
-    kept = differences * pairs + sizes.changed * _FP32
-    return Need(max(peak + casts, least), kept, sizes.file_bytes, advice)
+        return Need(lent + merging, kept + 2 * adapter_bytes, output)
+    least = lent + (0 if kind == "cuda" else held)
+    trained = _trained(sizes, settings, kind=kind, challenge=challenge)
+    whole = trained + sizes.parameters * _BF16 * bf16 + _LIBRARIES
+    memory = least if settings.low_rank and not challenge else max(whole, least)
+    advice = f"{_LIGHTER} ({_gb(least)})," if least < memory and not challenge else ""
+    return Need(memory, kept + sizes.changed * _FP32, sizes.file_bytes, advice)
 
 
-def _whole(sizes: Sizes, settings: Settings, *, challenge: bool) -> tuple[int, int]:
-    """Return the bytes that a full checkpoint takes, and what it would where all is low-rank.
+def _trained(sizes: Sizes, settings: Settings, *, kind: str, challenge: bool) -> int:
+    """Return the bytes that a full checkpoint takes that trains in fp32.
 
     Of full variants: weights, gradients, two moments and the start they return to (20 bytes a
     parameter) beside the poisoned copy of what is scored. Gradients need no moments, low-rank
-    variants the weights. The challenge keeps one more copy of them.
+    variants the weights and the start. The challenge keeps one more copy.
     """
     weights, scored = sizes.parameters * _FP32, sizes.scored * _FP32
+    copy = 0 if kind == "cuda" else weights
     moments = 0 if settings.repair.form == "lora" else sizes.repaired * (_TRAINED - _FP32)
-    forms = {"gradient": 3 * weights + scored, "full": 5 * weights + scored, "lora": weights}
-    copy = weights if challenge else 0
-    return max(forms[settings.variants.form], weights + moments) + copy, weights + copy
+    forms = {"gradient": 2 * weights + scored, "full": 4 * weights + scored, "lora": weights}
+    return max(forms[settings.variants.form] + copy, weights + moments) + copy * challenge
 
 
-def _under_adapter(sizes: Sizes, *, merged: bool, bf16: bool) -> int:
-    """Return the bytes that the base of an adapter takes, which stays in 16 bits if it can."""
+def _frozen(sizes: Sizes, *, bf16: bool) -> int:
+    """Return the bytes of weights under an adapter, in 16 bits where they are cast to as many."""
     short = bf16 and sizes.file_bytes <= _SHORT_FILE * sizes.parameters * _BF16
     whole = sizes.parameters * (_FP32 + _BF16 * bf16)
-    held = (sizes.parameters + sizes.embedded) * _BF16 if short else whole
-    return held + (sizes.parameters * _FP32 if merged else 0)
+    return (sizes.parameters + sizes.embedded) * _BF16 if short else whole
 
 
 def check_room(need: Need, output: Path, run_folder: Path, device: str, *, kept: int) -> str:

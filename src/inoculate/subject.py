@@ -191,9 +191,16 @@ class Subject:
         return cast(PeftModel, self.model)
 
 
-def open_subject(model: Path, *, adapter: Path | None = None, device: str = "auto") -> Subject:
-    """Load what is to be treated."""
-    base = load(model, device=device, frozen=adapter is not None)
+def open_subject(
+    model: Path, *, adapter: Path | None = None, device: str = "auto", low_rank: bool = False
+) -> Subject:
+    """Load what is to be treated.
+
+    Args:
+        low_rank: Whether a full checkpoint will train under an adapter alone, as one that comes
+            with an adapter does (`under_adapter`).
+    """
+    base = load(model, device=device, frozen=low_rank or adapter is not None)
     subject = Subject(base, base.model, None)
     if adapter is None:
         return replace(subject, lead=find_lead(subject.model, subject.tokenizer))
@@ -223,9 +230,8 @@ def under_adapter(subject: Subject, *, seed: int, kept: bool) -> Iterator[Subjec
         wrapped.unload()
         raise
     if kept:
-        wrapped.merge_and_unload()
-    else:
-        wrapped.unload()
+        adapters.fold(wrapped)
+    wrapped.unload()
 
 
 def _shape(parameters: Mapping[str, Tensor], name: str) -> torch.Size:

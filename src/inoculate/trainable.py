@@ -48,9 +48,9 @@ def trainable_names(model: PreTrainedModel, touch: str, *, adapter: bool = False
 
 
 def snapshot(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Copy the trainable parameters."""
+    """Copy the trainable parameters, off a GPU, where there is more room."""
     return {
-        name: parameter.detach().clone()
+        name: parameter.detach().to("cpu", copy=True)
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }

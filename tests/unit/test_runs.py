@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conftest import FamilyFolder
-from inoculate import provenance, workspace
+from inoculate import precision, provenance, workspace
 from inoculate.api import _check_utility, purify
 from inoculate.config import (
     HuntSettings,
@@ -33,6 +33,7 @@ from inoculate.resources import Need, check_room, estimate, read_sizes
 pytestmark = pytest.mark.usefixtures("brief_hunt")
 WEIGHTS = "model.safetensors"
 PLAIN: dict[str, Any] = {"adapter_bytes": None, "merged": False, "challenge": False, "kind": "cuda"}
+LIGHT: dict[str, Any] = {"variants": {"form": "lora"}, "repair": {"form": "lora"}}
 SMALL = Settings(
     clean_rows=16,
     max_tokens=64,
@@ -297,6 +298,24 @@ def test_the_purified_folder_is_not_taken_for_its_own_input(done: Case, tmp_path
         reproduce(record, tmp_path / "x", Given(), device=None, progress=Silent())
 
 
+def test_a_low_rank_run_in_16_bits_gives_the_same_model(
+    family_folder: FamilyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights that stay in the 16 bits of their file end as those that wait for it in fp32."""
+    monkeypatch.setattr(precision, "_cpu_multiplies", lambda: True)
+    monkeypatch.setattr(precision, "_WORTHWHILE", 0)
+    outputs = []
+    for home in (tmp_path / "short", tmp_path / "long"):
+        home.mkdir()
+        case = case_in(home, family_folder())
+        case.run(settings=updated(SMALL, **LIGHT))
+        outputs.append(load_file(case.out / WEIGHTS))
+        monkeypatch.setattr("inoculate.models.shorten", lambda *_: None)
+    stored, (short, whole) = load_file(family_folder() / WEIGHTS), outputs
+    assert all(torch.equal(short[name], whole[name]) for name in stored)
+    assert not all(torch.equal(short[name], stored[name]) for name in stored)
+
+
 def test_memory_and_disk_are_estimated_from_headers(family_folder: FamilyFolder) -> None:
     """Every parameter is counted once, and each choice costs what it keeps."""
     sizes = read_sizes(family_folder("llama"), SMALL)
@@ -305,35 +324,38 @@ def test_memory_and_disk_are_estimated_from_headers(family_folder: FamilyFolder)
     assert sizes.scored == 2 * 3 * 32 * 48
     trained = updated(SMALL, variants={"form": "full"})
     full = estimate(sizes, trained, **PLAIN)
-    assert full.memory - 22 * sizes.parameters - 4 * sizes.scored == 500_000_000
+    assert full.memory - 18 * sizes.parameters - 4 * sizes.scored == 500_000_000
     assert full.output == sizes.file_bytes
     lora = estimate(sizes, updated(trained, variants={"form": "lora"}), **PLAIN)
     more = estimate(sizes, updated(trained, variants={"count": 3}), **PLAIN)
     steps = estimate(sizes, SMALL, **PLAIN)
     assert lora.memory <= steps.memory < full.memory
-    light = updated(SMALL, variants={"form": "lora"}, repair={"form": "lora"})
-    least = estimate(sizes, light, **PLAIN)
-    assert least.memory - 6 * sizes.parameters == 500_000_000
-    assert 'form = "lora" under [repair]' in steps.advice
-    assert not least.advice
     assert more.run_folder - full.run_folder == 2 * sizes.scored
-    challenged = estimate(sizes, trained, **(PLAIN | {"challenge": True}))
-    assert challenged.memory - full.memory == 4 * sizes.parameters
+    elsewhere = estimate(sizes, trained, **(PLAIN | {"kind": "mps"}))
+    assert elsewhere.memory - full.memory == (4 - 2) * sizes.parameters  # A copy, and no casts.
+    challenged = estimate(sizes, trained, **(PLAIN | {"challenge": True, "kind": "mps"}))
+    assert challenged.memory - elsewhere.memory == 4 * sizes.parameters
 
 
-def test_the_base_of_an_adapter_takes_its_16_bits(family_folder: FamilyFolder) -> None:
+def test_weights_that_never_train_take_their_16_bits(family_folder: FamilyFolder) -> None:
     """Linear maps stay as they are stored where bf16 is computed in; a merged output is fp32."""
-    sizes = read_sizes(family_folder("llama"), SMALL)
+    sizes, light = read_sizes(family_folder("llama"), SMALL), updated(SMALL, **LIGHT)
     assert sizes is not None
-    lent = PLAIN | {"adapter_bytes": 100}
+    lent, bits = PLAIN | {"adapter_bytes": 100}, 2 * (sizes.parameters + 264 * 32)
     short = estimate(sizes, SMALL, **lent)
-    assert short.memory == 2 * (sizes.parameters + 264 * 32) + 500_000_000
+    assert short.memory == bits + 500_000_000
     whole = estimate(sizes, SMALL, **(lent | {"kind": "mps"}))
     assert whole.memory == 4 * sizes.parameters + 2 * sizes.scored + 500_000_000
     long = estimate(replace(sizes, file_bytes=4 * sizes.parameters), SMALL, **lent)
     assert long.memory == 6 * sizes.parameters + 500_000_000
     merged = estimate(sizes, SMALL, **(lent | {"merged": True}))
     assert (merged.memory - short.memory, merged.output) == (4 * sizes.parameters, sizes.file_bytes)
+    assert estimate(sizes, light, **PLAIN).memory == short.memory
+    assert 'form = "lora" under [repair]' in estimate(sizes, SMALL, **PLAIN).advice
+    assert not estimate(sizes, light, **PLAIN).advice
+    challenged = PLAIN | {"challenge": True}  # It plants its canaries in all weights.
+    assert estimate(sizes, light, **challenged).memory > short.memory
+    assert not estimate(sizes, SMALL, **challenged).advice
 
 
 @pytest.mark.parametrize(
