@@ -30,8 +30,7 @@ class _Short(nn.Linear):
         """Return (B, T, I) → (B, T, O) in the precision of the context."""
         if torch.is_autocast_enabled(input.device.type):
             return super().forward(input)
-        bias = None if self.bias is None else self.bias.to(input.dtype)
-        return nn.functional.linear(input, self.weight.to(input.dtype), bias)
+        return nn.functional.linear(input, self.weight.to(input.dtype), self.bias)
 
 
 def shorten(model: PreTrainedModel, device: str) -> None:

@@ -99,7 +99,8 @@ class Subject:
         """Fold the adapter into its base, in place; from then on this is a full checkpoint."""
         if self.adapter is not None:
             lengthen(self.model)
-            self.model = cast(PreTrainedModel, self._wrapper.merge_and_unload())
+            adapters.fold(self._wrapper)
+            self.model = cast(PreTrainedModel, self._wrapper.unload())
             self.adapter = None
 
     def encode(self, examples: list[Example], *, max_tokens: int) -> list[Encoded]:
@@ -202,13 +203,12 @@ def open_subject(
     """
     base = load(model, device=device, frozen=low_rank or adapter is not None)
     subject = Subject(base, base.model, None)
-    if adapter is None:
-        return replace(subject, lead=find_lead(subject.model, subject.tokenizer))
-    staged = admit_adapter(adapter, base.staged.config)
-    wrapped = adapters.load_adapter(base, staged)
-    if not adapters.factors(wrapped):
-        raise CheckpointError(f"Adapter {adapter} holds no LoRA factors.")
-    subject = replace(subject.wrapped(wrapped, adapter), staged=staged)
+    if adapter is not None:
+        staged = admit_adapter(adapter, base.staged.config)
+        wrapped = adapters.load_adapter(base, staged)
+        if not adapters.factors(wrapped):
+            raise CheckpointError(f"Adapter {adapter} holds no LoRA factors.")
+        subject = replace(subject.wrapped(wrapped, adapter), staged=staged)
     return replace(subject, lead=find_lead(subject.model, subject.tokenizer))
 
 
