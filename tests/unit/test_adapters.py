@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import cast
 
@@ -22,6 +23,7 @@ from inoculate.adapters import (
     stored_names,
 )
 from inoculate.builtin.fixture import model_folder
+from inoculate.cli import main
 from inoculate.components import CHANNELS, HEADS, tensor_names
 from inoculate.config import Settings
 from inoculate.errors import CheckpointError
@@ -32,6 +34,7 @@ from inoculate.repair import trained_part
 from inoculate.repair.lesson import rate_factor
 from inoculate.subject import open_subject
 
+STORED = "adapter_model.safetensors"
 QUERY = "model.layers.0.self_attn.q_proj.weight"
 
 
@@ -61,7 +64,7 @@ def test_what_is_measured_is_what_is_saved(
     family_folder: FamilyFolder, folder: Path, tmp_path: Path
 ) -> None:
     """Rounded to its 16-bit files, a changed adapter or checkpoint is the one that is read back."""
-    file = folder / "adapter_model.safetensors"
+    file = folder / STORED
     save_file({name: value.bfloat16() for name, value in load_file(file).items()}, file)
     openings: tuple[tuple[Path, Path | None], ...] = (
         (family_folder(), folder), (model_folder(), None),
@@ -139,7 +142,7 @@ def test_a_base_in_16_bits_changes_nothing(
     kinds = {value.dtype for value in short.base.model.parameters()}
     assert kinds == {torch.float32, torch.bfloat16}
     assert short.fingerprint() == whole.fingerprint()
-    stored = load_file(folder / "adapter_model.safetensors")
+    stored = load_file(folder / STORED)
     for name, value in stored_names(cast(PeftModel, short.model)).items():
         assert torch.equal(value, stored[name])
     for subject, out in ((whole, tmp_path / "whole"), (short, tmp_path / "short")):
@@ -185,8 +188,8 @@ def test_saved_adapter_loads_in_peft(llama: Checkpoint, folder: Path, tmp_path: 
     with torch.no_grad():
         factors(model)[QUERY][1].zero_()
     save_adapter_like(folder, tmp_path / "out", model)
-    old = load_file(folder / "adapter_model.safetensors")
-    new = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    old = load_file(folder / STORED)
+    new = load_file(tmp_path / "out" / STORED)
     assert list(new) == list(old)
     changed = {name for name in old if not torch.equal(old[name], new[name])}
     assert changed == {f"base_model.model.{QUERY.removesuffix('.weight')}.lora_B.weight"}
@@ -235,7 +238,7 @@ def test_merged_and_unmerged_saving_agree(
     torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.05)
 
 
-@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+@pytest.mark.parametrize("name", ["adapter_config.json", STORED])
 def test_incomplete_folder_is_refused(llama: Checkpoint, folder: Path, name: str) -> None:
     """A folder without its config, or with pickle weights alone, names what it lacks."""
     (folder / name).unlink()
@@ -245,7 +248,7 @@ def test_incomplete_folder_is_refused(llama: Checkpoint, folder: Path, name: str
 
 def test_adapter_of_another_width_is_refused(llama: Checkpoint, folder: Path) -> None:
     """Factors whose shapes do not fit the base are reported, not loaded."""
-    path = folder / "adapter_model.safetensors"
+    path = folder / STORED
     tensors = load_file(path)
     inputs = {name: value for name, value in tensors.items() if "lora_A" in name}
     wider = {name: torch.cat([value, value], dim=1) for name, value in inputs.items()}
@@ -256,7 +259,7 @@ def test_adapter_of_another_width_is_refused(llama: Checkpoint, folder: Path) ->
 
 def test_adapter_with_other_layers_is_refused(llama: Checkpoint, folder: Path) -> None:
     """Factors for layers that the base lacks, or lacking for layers it has, are reported."""
-    path = folder / "adapter_model.safetensors"
+    path = folder / STORED
     tensors = load_file(path)
     save_file({n.replace("layers.1.", "layers.7."): v for n, v in tensors.items()}, path)
     with pytest.raises(CheckpointError, match="does not fit"):
@@ -272,3 +275,30 @@ def test_adapter_that_is_no_plain_lora_is_refused(
     (broken / "adapter_config.json").write_text(json.dumps(config | {"use_dora": True}))
     with pytest.raises(CheckpointError, match="DoRA"):
         loaded(load(family_folder(), device="cpu"), broken)
+
+
+def test_two_adapters_are_compared_over_one_base(
+    family_folder: FamilyFolder, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`utility --base` measures each adapter over its base; one of zeros does as the base alone."""
+    still = tmp_path / "still"
+    shutil.copytree(folder, still)
+    zeros = {name: 0 * value for name, value in load_file(folder / STORED).items()}
+    save_file(zeros, still / STORED)
+    rows, result = tmp_path / "rows.jsonl", tmp_path / "result.json"
+    rows.write_text(json.dumps({"instruction": "Name a color.", "output": "red"}), "utf-8")
+    base = str(family_folder())
+
+    def losses(*models: str) -> list[float]:
+        words = ["utility", *models, "--rows", str(rows), "--json", str(result)]
+        monkeypatch.setattr(sys, "argv", ["inoculate", *words])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert not stopped.value.code
+        loss = json.loads(result.read_text("utf-8"))["loss"]
+        return [loss["before"], loss["after"]]
+
+    alone, _ = losses(base, base)
+    before, after = losses(str(still), str(folder), "--base", base)
+    assert before == pytest.approx(alone, abs=1e-5)
+    assert abs(after - alone) > 1e-3

@@ -32,6 +32,7 @@ Window = Annotated[list[int] | None, typer.Option(help="Blocks k of a window; re
 Positions = Annotated[int, typer.Option(min=1, help="Places tried for each k.")]
 Limit = Annotated[int, typer.Option(min=1, help="Prompts with the trigger.")]
 MaxTokens = Annotated[int, typer.Option(min=16, help="Tokens of a utility row.")]
+BothOver = Annotated[str | None, typer.Option("--base", help="Model that both are adapters over.")]
 Choices = Annotated[list[Path] | None, typer.Option(help="Multiple-choice file; repeatable.")]
 Rows = Annotated[Path | None, typer.Option(help="Clean rows for loss and KL divergence.")]
 Requests = Annotated[Path | None, typer.Option(help="Prompts that an honest model may refuse.")]
@@ -111,8 +112,11 @@ def compare(
 
 
 def utility(
-    before: Annotated[str, typer.Argument(help="Folder, hub id or `builtin`.")],
+    before: Annotated[
+        str, typer.Argument(help="Folder, hub id or `builtin`; with --base, adapter.")
+    ],
     after: Annotated[str, typer.Argument(help="The same model after a treatment.")],
+    base: BothOver = None,
     choices: Choices = None,
     rows: Rows = None,
     requests: Requests = None,
@@ -121,22 +125,30 @@ def utility(
     max_tokens: MaxTokens = 256,
     json_file: Json = None,
 ) -> None:
-    """Compare the honest work of two models over the same questions, in pairs."""
-    from inoculate.api import fetch
-    from inoculate.cli.arguments import named_model, utility_tests
+    """Compare the honest work of two models, or adapters, over the same questions, in pairs."""
+    from inoculate.cli.arguments import utility_tests
     from inoculate.cli.console import Console, show_utility, write_json
     from inoculate.evaluation.utility import compare_utility, measure_utility
-    from inoculate.subject import open_subject
 
     tests = utility_tests(choices or [], rows, requests, limit=limit, max_tokens=max_tokens)
 
     def measured(name: str) -> "Utility":
-        subject = open_subject(fetch(named_model(name)))
+        subject = _opened(name, base)
         return measure_utility(subject.model, subject.tokenizer, tests)
 
     compared = compare_utility(measured(before), measured(after), tests, margin=margin)
     show_utility(Console(), compared)
     write_json(json_file, compared)
+
+
+def _opened(name: str, base: str | None) -> "Subject":
+    from inoculate.api import fetch
+    from inoculate.cli.arguments import named_model
+    from inoculate.subject import open_subject
+
+    if base is None:
+        return open_subject(fetch(named_model(name)))
+    return open_subject(fetch(named_model(base)), adapter=Path(name))
 
 
 def _models(

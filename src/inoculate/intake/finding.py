@@ -80,7 +80,7 @@ RULES: dict[str, Rule] = {
     "adapter-alone": Rule(
         REFUSED,
         "an adapter where a model is expected",
-        "Pass it with --adapter and its base with --base.",
+        "Pass its base with --base, and it with --adapter, or to `utility` as it is.",
     ),
     "adapter-base": Rule(
         REFUSED,
