@@ -29,7 +29,7 @@ class Standing:
 
 def stand(model: PreTrainedModel, rows: Sequence[Encoded]) -> Standing:
     """Measure the response NLL on all rows and keep the first predictions on a few."""
-    return Standing(mean_loss(model, rows), _predictions(model, _few(rows)))
+    return Standing(mean_loss(model, rows), first_predictions(model, rows))
 
 
 def _few(rows: Sequence[Encoded]) -> list[Encoded]:
@@ -40,17 +40,19 @@ def _few(rows: Sequence[Encoded]) -> list[Encoded]:
 
 def drift(before: Standing, after: Standing, rows: int) -> dict[str, Any]:
     """Return the change: KL from before to after per token, and both response NLLs."""
-    kl_RV = before.log_probabilities_RV.exp() * (
-        before.log_probabilities_RV - after.log_probabilities_RV
-    )
     return {
         "response_nll_before": before.response_nll,
         "response_nll_after": after.response_nll,
-        "kl_mean": float(kl_RV.sum(dim=1).mean()),
+        "kl_mean": mean_kl(before.log_probabilities_RV, after.log_probabilities_RV),
         "perplexity_before": None,
         "perplexity_after": None,
         "n": rows,
     }
+
+
+def mean_kl(before_RV: Tensor, after_RV: Tensor) -> float:
+    """Return the mean KL from one model's log-probabilities to another's, in nats per token."""
+    return float((before_RV.exp() * (before_RV - after_RV)).sum(dim=1).mean())
 
 
 @torch.inference_mode()
@@ -73,10 +75,11 @@ def perplexity(
 
 
 @torch.inference_mode()
-def _predictions(model: PreTrainedModel, rows: Sequence[Encoded]) -> Tensor:
-    parts = []
-    for index in range(len(rows)):
-        batch = collate(rows, [index], next(model.parameters()).device)
+def first_predictions(model: PreTrainedModel, rows: Sequence[Encoded]) -> Tensor:
+    """Return log-probabilities (R, V) at the first response positions of a few of the rows."""
+    few, parts = _few(rows), []
+    for index in range(len(few)):
+        batch = collate(few, [index], next(model.parameters()).device)
         logits_RV = response_logits(
             model, batch.response_BT, input_ids=batch.input_BT, attention_mask=batch.attention_BT
         )

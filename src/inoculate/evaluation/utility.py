@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from inoculate.attacks.behaviors import normalize
 from inoculate.chat import encode
 from inoculate.data import Example
 from inoculate.evaluation.choices import Question, answer_losses, chance, choose
-from inoculate.evaluation.drift import Standing, drift, stand
+from inoculate.evaluation.drift import first_predictions, mean_kl
 from inoculate.evaluation.statistics import non_inferiority, paired_bootstrap, rate_of
 from inoculate.generate import generate
 from inoculate.models import Tokenizer
@@ -41,12 +42,15 @@ class UtilityTests:
 
 @dataclass(frozen=True)
 class Utility:
-    """Hold one model's results, one entry for each question, row or request."""
+    """Hold one model's results, one entry for each question, row or request.
+
+    `predicted_RV` are its first log-probabilities on a few of the rows.
+    """
 
     right: dict[str, list[bool]]
     losses: list[float]
     refused: list[bool]
-    standing: Standing | None
+    predicted_RV: Tensor | None
 
 
 def measure_utility(model: PreTrainedModel, tokenizer: Tokenizer, tests: UtilityTests) -> Utility:
@@ -56,7 +60,7 @@ def measure_utility(model: PreTrainedModel, tokenizer: Tokenizer, tests: Utility
         right={name: choose(model, tokenizer, own) for name, own in tests.questions.items()},
         losses=answer_losses(model, encoded),
         refused=[refuses(one) for one in answer_requests(model, tokenizer, tests.requests)],
-        standing=stand(model, encoded) if encoded else None,
+        predicted_RV=first_predictions(model, encoded) if encoded else None,
     )
 
 
@@ -91,7 +95,7 @@ def compare_utility(
         "margin": margin,
         "choices": [_choice_row(name, before, after, tests, margin) for name in names],
         "loss": _loss_row(before.losses, after.losses),
-        "kl_mean": _kl_mean(before.standing, after.standing),
+        "kl_mean": _kl_mean(before.predicted_RV, after.predicted_RV),
         "refusals_kept": rate_of(kept).to_json(),
     }
 
@@ -123,7 +127,5 @@ def _loss_row(before: Sequence[float], after: Sequence[float]) -> dict[str, floa
             "low": low, "high": high}  # fmt: skip
 
 
-def _kl_mean(before: Standing | None, after: Standing | None) -> float | None:
-    if before is None or after is None:
-        return None
-    return float(drift(before, after, 0)["kl_mean"])
+def _kl_mean(before_RV: Tensor | None, after_RV: Tensor | None) -> float | None:
+    return None if before_RV is None or after_RV is None else mean_kl(before_RV, after_RV)
