@@ -127,6 +127,22 @@ class DenseUpdate(Mapping[str, Tensor]):
         return len(self._names)
 
 
+class MergedWeights(Mapping[str, Tensor]):
+    """Present the base tensors that an adapter changes, its update added when one is read."""
+
+    def __init__(self, model: PeftModel, base: Mapping[str, Tensor]) -> None:
+        self._base, self._update = base, DenseUpdate(model)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._base[name].detach() + self._update[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._update)
+
+    def __len__(self) -> int:
+        return len(self._update)
+
+
 def save_adapter_like(source: Path, destination: Path, model: PeftModel) -> None:
     """Write an adapter folder like `source` with the model's factors; other tensors' bits stay."""
     destination.mkdir(parents=True, exist_ok=True)
@@ -155,9 +171,3 @@ def fold(model: PeftModel) -> None:
     for name, update_OI in DenseUpdate(model).items():
         weight_OI = weights[f"{name.removesuffix('.weight')}.base_layer.weight"]
         weight_OI.copy_(weight_OI.float() + update_OI)
-
-
-def merged_weights(model: PeftModel, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the base tensors that the adapter changes, with the update added."""
-    update = DenseUpdate(model)
-    return {name: base[name].detach() + update[name] for name in update}

@@ -222,16 +222,17 @@ def save_like(
     """
     destination.mkdir(parents=True, exist_ok=True)
     changed = _with_tied_head(source, changed)
-    missing = dict(changed)
+    missing = set(changed)
     for path in weight_files(source):
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata()
         for name in tensors.keys() & changed.keys():
-            tensors[name] = _like(tensors[name], missing.pop(name), name)
+            tensors[name] = _like(tensors[name], changed[name], name)
+        missing -= tensors.keys()
         save_file(tensors, destination / path.name, metadata=metadata)
     if missing:
-        raise CheckpointError(f"{source} holds no tensor named {sorted(missing)[0]!r}.")
+        raise CheckpointError(f"{source} holds no tensor named {min(missing)!r}.")
     for name in _COPIED:
         if (source / name).is_file():
             shutil.copyfile(source / name, destination / name)

@@ -6,6 +6,7 @@ which depend on the rows: the figures are what weights, gradients and optimizer 
 
 import re
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class Sizes:
     Attributes:
         changed: Parameters that neutralizing or the repair may change.
         embedded: Parameters of embeddings, which no computation casts.
+        largest_file: Bytes of the weight file that takes most, as each is written whole.
     """
 
     parameters: int
@@ -57,6 +59,7 @@ class Sizes:
     changed: int
     embedded: int
     file_bytes: int
+    largest_file: int
 
 
 @dataclass(frozen=True)
@@ -123,13 +126,17 @@ def read_sizes(folder: Path, settings: Settings) -> Sizes | None:
     # `auto` may come to all blocks, which only the hunt decides.
     touch = "blocks" if settings.repair.touch == "auto" else settings.repair.touch
     repaired = {name for name in counts if TOUCHES[touch](name)}
+    files: Counter[str] = Counter()
+    for file, tensor in tensors.values():
+        files[file] += tensor.end - tensor.begin
     return Sizes(
-        sum(counts.values()),
-        _total(counts, scored),
-        _total(counts, repaired),
-        _total(counts, scored | repaired),
-        _total(counts, {EMBEDDINGS}),
-        sum(tensor.end - tensor.begin for _, tensor in tensors.values()),
+        parameters=sum(counts.values()),
+        scored=_total(counts, scored),
+        repaired=_total(counts, repaired),
+        changed=_total(counts, scored | repaired),
+        embedded=_total(counts, {EMBEDDINGS}),
+        file_bytes=files.total(),
+        largest_file=max(files.values()),
     )
 
 
@@ -154,7 +161,7 @@ def estimate(
     held, kept = _frozen(sizes, bf16=bf16), differences * pairs
     lent = held + _LIBRARIES + (0 if kind == "cuda" else differences)
     if adapter_bytes is not None:
-        merging = sizes.parameters * _FP32 if merged else 0
+        merging = sizes.largest_file if merged else 0
         output = sizes.file_bytes if merged else adapter_bytes
         return Need(lent + merging, kept + 2 * adapter_bytes, output)
     least = lent + (0 if kind == "cuda" else held)

@@ -181,9 +181,8 @@ class Subject:
         if self.adapter is None:
             save_like(self.base.staged.folder, destination, dict(self.model.named_parameters()))
         elif merged:
-            base = _base_weights(self._wrapper)
-            merged_weights = adapters.merged_weights(self._wrapper, base)
-            save_like(self.base.staged.folder, destination, merged_weights)
+            weights = adapters.MergedWeights(self._wrapper, _base_weights(self._wrapper))
+            save_like(self.base.staged.folder, destination, weights)
         else:
             adapters.save_adapter_like(self.source.folder, destination, self._wrapper)
 

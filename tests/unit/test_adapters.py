@@ -15,10 +15,10 @@ from conftest import FamilyFolder
 from inoculate import precision
 from inoculate.adapters import (
     DenseUpdate,
+    MergedWeights,
     add_adapter,
     factors,
     load_adapter,
-    merged_weights,
     save_adapter_like,
     stored_names,
 )
@@ -174,7 +174,7 @@ def test_dense_update_is_merged_minus_base(family_folder: FamilyFolder, folder: 
     base = {n: v.detach() for n, v in load(family_folder(), device="cpu").model.named_parameters()}
     model = loaded(load(family_folder(), device="cpu"), folder)
     update = DenseUpdate(model)
-    merged = merged_weights(model, base)
+    merged = MergedWeights(model, base)
     theirs = dict(model.merge_and_unload().named_parameters())
     assert set(update) == {n for n in base if not torch.equal(base[n], theirs[n])}
     for name in update:

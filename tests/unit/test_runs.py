@@ -338,7 +338,7 @@ def test_memory_and_disk_are_estimated_from_headers(family_folder: FamilyFolder)
 
 
 def test_weights_that_never_train_take_their_16_bits(family_folder: FamilyFolder) -> None:
-    """Linear maps stay as they are stored where bf16 is computed in; a merged output is fp32."""
+    """Linear maps stay as they are stored where bf16 is computed in; a merged output is files."""
     sizes, light = read_sizes(family_folder("llama"), SMALL), updated(SMALL, **LIGHT)
     assert sizes is not None
     lent, bits = PLAIN | {"adapter_bytes": 100}, 2 * (sizes.parameters + 264 * 32)
@@ -349,7 +349,9 @@ def test_weights_that_never_train_take_their_16_bits(family_folder: FamilyFolder
     long = estimate(replace(sizes, file_bytes=4 * sizes.parameters), SMALL, **lent)
     assert long.memory == 6 * sizes.parameters + 500_000_000
     merged = estimate(sizes, SMALL, **(lent | {"merged": True}))
-    assert (merged.memory - short.memory, merged.output) == (4 * sizes.parameters, sizes.file_bytes)
+    assert (merged.memory - short.memory, merged.output) == (sizes.file_bytes, sizes.file_bytes)
+    shards = replace(sizes, largest_file=1000)  # One is written at a time.
+    assert estimate(shards, SMALL, **(lent | {"merged": True})).memory == short.memory + 1000
     assert estimate(sizes, light, **PLAIN).memory == short.memory
     assert 'form = "lora" under [repair]' in estimate(sizes, SMALL, **PLAIN).advice
     assert not estimate(sizes, light, **PLAIN).advice
