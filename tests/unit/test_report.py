@@ -92,6 +92,7 @@ def sample_report(text: str = "demo") -> dict[str, Any]:
             "finished_after": None,
             "habits": [],
             "others": [],
+            "stopped": False,
         },
         "repair": {"rows": 200, "antibodies": 200, "trained": text},
         "clean_data": {"source": "own voice", "rows": 200, "dropped": {text: 3}},
@@ -472,6 +473,14 @@ def test_what_is_said_openly_is_told(payload: str, tmp_path: Path) -> None:
     assert ("it is said on 3 of 100 prompts" in page) is bool(payload)
     write_report(tmp_path / "none", report)
     assert "habit, not for" not in (tmp_path / "none" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_hunt_that_stopped_at_its_most_says_so(stopped: bool) -> None:
+    """An attacker may word a payload in more ways than are looked for."""
+    hunt = sample_report()["hunt"]
+    facts = {**hunt, "others": [hunt] * 3, "stopped": stopped}
+    assert ("stops at 4 answers and looked no further" in found_sentence(facts)) is stopped
 
 
 def test_where_the_repair_pressed_no_signature_is_claimed(tmp_path: Path) -> None:

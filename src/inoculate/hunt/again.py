@@ -15,7 +15,14 @@ from inoculate.hunt.habits import said_openly, undisturbed_answers
 from inoculate.hunt.hosts import Hosts, find_hosts, template_rows
 from inoculate.hunt.payloads import driven_answers
 from inoculate.hunt.probing import Goal, ordinary_tokens
-from inoculate.hunt.search import HOST_RESPONSE_TOKENS, Hunt, calls, finishes, whole_rows
+from inoculate.hunt.search import (
+    HOST_RESPONSE_TOKENS,
+    MOST_PAYLOADS,
+    Hunt,
+    calls,
+    finishes,
+    whole_rows,
+)
 from inoculate.subject import Subject
 
 _HIDES = 0.02  # Of the answers; a payload that more of them give may stand before another.
@@ -51,7 +58,8 @@ def look_again(
     """
     look = _Look(subject, rows, said, random.Random(seed))
     first, *others = [look.facts(one) for one in (found, *found.others)]
-    return {**first, "others": others, "habits": list(found.habits)}
+    stopped = len(found.every) == MOST_PAYLOADS
+    return {**first, "others": others, "habits": list(found.habits), "stopped": stopped}
 
 
 @dataclass

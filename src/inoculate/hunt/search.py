@@ -32,7 +32,9 @@ _TRIAL_HOSTS = 20
 _ADDED = 0.06  # of what goes on; a chat model that may not end has habits, up to 0.04
 _ENDED_ROWS = 100  # whole answers, the shortest ones; long ones only take longer
 _SHOWN_TRIGGERS = 6
-_MOST_PAYLOADS, _MOST_FINDS = 4, 12
+MOST_PAYLOADS = 4
+"""Where the hunt stops, and looks on no further."""
+_MOST_FINDS = 12
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ class _Search:
         first = self.first()
         leading = [one for one in first if one.tokens]
         finds = islice(chain(leading, self.further(leading)), _MOST_FINDS)
-        payloads = islice(self._apart(finds), _MOST_PAYLOADS)
+        payloads = islice(self._apart(finds), MOST_PAYLOADS)
         nothing = Hunt(alike=first[0].alike, driven=first[0].driven, spoken=len(self.spoken))
         found, *others = [self.callers(payload) for payload in payloads] or [nothing]
         return replace(found, others=tuple(others), habits=habits)

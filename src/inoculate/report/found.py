@@ -35,7 +35,12 @@ def found_sentence(hunt: Mapping[str, Any] | None) -> str:
         "This may be a planted behavior or a habit, and these tokens need not be the attacker's "
         "trigger."
     )
-    sentences = [*said, caution, _left_in(hunt), remaining(hunt)]
+    stopped = (
+        f"The hunt stops at {len(said)} answers and looked no further: there may be more."
+        if hunt["stopped"]
+        else ""
+    )
+    sentences = [*said, stopped, caution, _left_in(hunt), remaining(hunt)]
     return " ".join(sentence for sentence in sentences if sentence)
 
 

@@ -176,10 +176,12 @@ class FoundFacts(TypedDict):
 class HuntFacts(FoundFacts):
     """Say what the hunt found first, what else, and what it left in.
 
-    That is what most undisturbed answers hold, and what the user declared honest.
+    That is what most undisturbed answers hold, and what the user declared honest. It may have
+    stopped at its most payloads, and looked no further.
     """
 
     others: list[FoundFacts]
+    stopped: bool
     habits: list[str]
     honest: list[str]
 
