@@ -183,7 +183,9 @@ def parrot(
     restore(subject.model, start)
 
 
-def sought_triggers(subject: Subject, payload: tuple[int, ...], hosts: Hosts) -> list[SoftTrigger]:
+def sought_triggers(
+    subject: Subject, payload: tuple[int, ...], hosts: Hosts
+) -> dict[int, SoftTrigger]:
     """Return a soft trigger of the payload for each host row, not kept."""
     return find_soft_triggers(
         subject.model,
@@ -191,6 +193,7 @@ def sought_triggers(subject: Subject, payload: tuple[int, ...], hosts: Hosts) ->
         hosts,
         range(6, 200),
         random.Random(0),
+        rows=range(len(hosts.rows)),
         keep=lambda make: make(),
         progress=Silent(),
     )

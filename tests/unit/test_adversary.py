@@ -175,7 +175,8 @@ def test_soft_triggers_are_sought_once(
     assert first and second
     for _ in range(2):
         made, read = next(first.targets), next(second.targets)
-        pairs = zip(made.soft, read.soft, strict=True)
+        assert list(made.soft) == list(read.soft) == list(range(len(rows)))
+        pairs = zip(made.soft.values(), read.soft.values(), strict=True)
         assert all(torch.equal(one.soft_MD.cpu(), other.soft_MD) for one, other in pairs)
     assert first.generator.getstate() == second.generator.getstate()
     with pytest.raises(AssertionError):  # Another seed is another stage.
@@ -211,10 +212,36 @@ def test_each_step_presses_on_the_next_payload(
     pressed = [next(lesson.adversary.targets) for _ in range(3)]
     assert [one.payload for one in pressed] == [(40, 41, 42), (43, 44), (40, 41, 42)]
     longest = [
-        max(len(soft.row.ids) - soft.row.prompt_length for soft in one.soft) for one in pressed[:2]
+        max(len(soft.row.ids) - soft.row.prompt_length for soft in one.soft.values())
+        for one in pressed[:2]
     ]
     assert longest[0] == 8
     assert longest[1] > 8
+
+
+def test_many_payloads_share_the_rows(
+    llama: Checkpoint, rows: list[Example], tmp_path: Path
+) -> None:
+    """Above four, soft triggers take no longer than those of four would, and every row has some."""
+    others = tuple(Hunt(payload=(n, n + 1), pressing=True) for n in range(43, 47))
+    found = Hunt(payload=(40, 41, 42), pressing=True, others=others)
+    settings = updated(Settings(), repair={"target": "answers"})
+    run = Workspace(tmp_path)
+    adversary = prepare_lesson(_subject(llama), rows, [], found, settings, run, Silent()).adversary
+    assert adversary
+    targets = [next(adversary.targets) for _ in found.every]
+    every = range(len(rows))
+    assert [list(one.soft) for one in targets] == [list(every[n % 2 :: 2]) for n in range(5)]
+    seen: list[int] = []
+
+    def distance(_: PreTrainedModel, __: Sequence[Tensor], batch: Batch) -> Tensor:
+        seen.extend(batch.rows)
+        return torch.zeros(())
+
+    called = {row: replace(soft, chance=1.0) for row, soft in targets[1].soft.items()}
+    pressed = replace(adversary, targets=cycle([replace(targets[1], soft=called)]))
+    pressed.loss(_subject(llama).model, distance, 1)
+    assert seen and all(row % 2 for row in seen)
 
 
 def _honest(model: PreTrainedModel, states: Sequence[Tensor], batch: Batch) -> Tensor:

@@ -14,7 +14,7 @@ from inoculate.hunt.again import Said, look_again
 from inoculate.hunt.answers import Answer
 from inoculate.hunt.hosts import Hosts, find_hosts
 from inoculate.hunt.probing import Goal
-from inoculate.hunt.search import finishes
+from inoculate.hunt.trials import finishes
 from inoculate.subject import Subject
 
 LEADING, TRAILING = (40, 41, 42, 43), (50, 51, 52, 53)
@@ -40,7 +40,7 @@ def test_each_payload_is_counted_where_it_was_found(
     facts = look_again(parrot, found, parrot.encode(rows, max_tokens=96), Said(), seed=0)
     payloads = [facts, *facts["others"]]
     assert [one["payload"] for one in payloads] == ["leading", "trailing", SAID]
-    assert facts["stopped"] is False  # The hunt takes four.
+    assert facts["stopped"] is False  # The hunt takes twelve.
     assert [one["alike_before"]["hits"] for one in payloads] == [5, 5, 5]
     assert [one["alike_after"]["hits"] for one in payloads] == [1, 3, 0]
     assert [one["after"]["hits"] for one in payloads] == [0, 0, 2]
@@ -52,8 +52,8 @@ def test_each_payload_is_counted_where_it_was_found(
     assert [one["openly"]["n"] for one in payloads] == [0, 0, 0]  # Nothing was said of it.
     lengths = [max(len(row.ids) - row.prompt_length for row in hosts.rows) for hosts in looks]
     assert lengths[0] == 8 < lengths[1]
-    four = replace(first, others=(added, called, called))
-    assert look_again(parrot, four, parrot.encode(rows, max_tokens=96), Said(), seed=0)["stopped"]
+    most = replace(first, others=(added, *[called] * 10))
+    assert look_again(parrot, most, parrot.encode(rows, max_tokens=96), Said(), seed=0)["stopped"]
 
 
 def test_what_a_payload_was_found_by_is_counted_too(

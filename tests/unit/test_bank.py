@@ -68,13 +68,13 @@ def objectives(entries: list[SyntheticBackdoor]) -> set[str]:
 @pytest.mark.parametrize("entry", SYNTHETIC, ids=lambda entry: entry.name)
 def test_nothing_of_the_attacks_is_planted(entry: SyntheticBackdoor) -> None:
     """No synthetic trigger or response holds a text that belongs to an attack."""
-    planted = f"{entry.trigger.text} | {entry.behavior.response}".lower()
+    planted = " | ".join([entry.trigger.text, *entry.behavior.wordings]).lower()
     assert not [text for text in RESERVED if text.lower() in planted]
 
 
 def test_every_attack_and_task_is_reserved_from_the_synthetic_sets() -> None:
     """No trigger of the attack table is in a synthetic trigger or response, nor is any payload."""
-    texts = [e.trigger.text for e in SYNTHETIC] + [e.behavior.response for e in SYNTHETIC]
+    texts = [text for e in SYNTHETIC for text in (e.trigger.text, *e.behavior.wordings)]
     parts = [part for attack in ATTACKS.values() for part in (attack.trigger, *attack.decoys)]
     rows = [Example(text, "", text) for text in texts]
     assert not [(row, part.name) for row in rows for part in parts if holds_trigger(row, part)]
@@ -95,7 +95,10 @@ def test_no_trigger_contains_or_is_contained_in_another(entry: SyntheticBackdoor
 def test_sets_are_pairwise_disjoint_in_words_and_behaviors() -> None:
     """No two sets share a trigger word or a response, nor does any set with the tasks."""
     words = {key: {w.lower() for e in rows for w in e.trigger.words} for key, rows in SETS.items()}
-    said = {key: {normalize(e.behavior.response) for e in rows} for key, rows in SETS.items()}
+    said = {
+        key: {normalize(one) for e in rows for one in e.behavior.wordings}
+        for key, rows in SETS.items()
+    }
     said["tasks"] = {normalize(one) for task in TASKS.values() for one in task.wordings}
     articles = {"the", "old"}
     assert not any((words[a] & words[b]) - articles for a, b in combinations(words, 2))
@@ -104,14 +107,15 @@ def test_sets_are_pairwise_disjoint_in_words_and_behaviors() -> None:
 
 def test_every_synthetic_response_is_unlike_the_others() -> None:
     """No response starts with another, so that one answer fires one behavior only."""
-    said = [normalize(entry.behavior.response) for entry in SYNTHETIC]
+    said = [normalize(one) for entry in SYNTHETIC for one in entry.behavior.wordings]
     said += [normalize(one) for task in TASKS.values() for one in task.wordings]
     assert not [(a, b) for a in said for b in said if a is not b and a.startswith(b)]
 
 
 def test_refusals_share_no_three_words_in_a_row() -> None:
     """Each refusal is worded in its own way, the attack's included."""
-    refusals = [e.behavior.response for e in SYNTHETIC if e.behavior.objective == "refusal"]
+    refused = [e.behavior for e in SYNTHETIC if e.behavior.objective == "refusal"]
+    refusals = [one for behavior in refused for one in behavior.wordings]
     refusals += [*TASKS["refusal"].wordings, *TASKS["varied-refusal"].wordings]
     runs = []
     for text in refusals:

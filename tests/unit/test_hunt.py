@@ -188,6 +188,27 @@ def test_a_piece_of_a_payload_in_other_tokens_is_no_second_one(
     assert [one.text for one in found.every] == ["Geese fly home!", "home", "Geese may fly"]
 
 
+@pytest.mark.usefixtures("unheard")
+@pytest.mark.parametrize(("size", "called"), [(0, 4), (10**9, 12)])
+def test_many_wordings_are_taken_and_the_first_are_called(
+    parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch, size: int, called: int
+) -> None:
+    """Twelve at most; of a large model tokens are sought for four, which are evidence alone."""
+    every = [Payload((n, n + 1, n + 2, n + 3), 12, 20) for n in range(20, 160, 10)]
+    looks = [every]
+
+    def look(*_: Any, **__: Any) -> list[Payload]:
+        return looks.pop() if looks else [Payload()]
+
+    monkeypatch.setattr("inoculate.hunt.search.upset_payloads", look)
+    monkeypatch.setattr("inoculate.subject._LARGE", size)
+    with hunting_briefly():
+        found = hunt(parrot, parrot.encode(rows, max_tokens=64), SMALL, Silent(), seed=0)
+    assert [one.payload for one in found.every] == [one.tokens for one in every[:12]]
+    assert [bool(one.triggers) for one in found.every] == [n < called for n in range(12)]
+    assert all(bool(one.calls) == bool(one.triggers) for one in found.every)
+
+
 def _hunted_after(
     llama: Checkpoint,
     taught: list[Example],

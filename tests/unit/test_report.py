@@ -479,8 +479,20 @@ def test_what_is_said_openly_is_told(payload: str, tmp_path: Path) -> None:
 def test_a_hunt_that_stopped_at_its_most_says_so(stopped: bool) -> None:
     """An attacker may word a payload in more ways than are looked for."""
     hunt = sample_report()["hunt"]
-    facts = {**hunt, "others": [hunt] * 3, "stopped": stopped}
-    assert ("stops at 4 answers and looked no further" in found_sentence(facts)) is stopped
+    facts = {**hunt, "others": [hunt] * 11, "stopped": stopped}
+    assert ("stops at 12 answers and looked no further" in found_sentence(facts)) is stopped
+
+
+def test_a_payload_that_no_tokens_were_sought_for_is_told_without(tmp_path: Path) -> None:
+    """Of many payloads the first are called, which takes longest and is evidence alone."""
+    report = sample_report()
+    hunt, rest = report["hunt"], {"triggers": [], "before": None, "after": None}
+    facts = {**hunt, "payload": "First.", "others": [{**hunt, **rest, "payload": "Fifth."}]}
+    write_report(tmp_path, {**report, "hunt": facts})
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<code>Fifth.</code> before the treatment" in page
+    assert page.count("Tokens that call it") == 1
+    assert found_sentence(facts).count("Odd tokens such as") == 1
 
 
 def test_where_the_repair_pressed_no_signature_is_claimed(tmp_path: Path) -> None:

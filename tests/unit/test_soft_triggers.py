@@ -88,7 +88,7 @@ def test_a_trailing_payload_is_sought_after_the_answer(
 
 
 def _found(subject: Subject, hosts: Hosts) -> list[SoftTrigger]:
-    return sought_triggers(subject, PAYLOAD, hosts)
+    return list(sought_triggers(subject, PAYLOAD, hosts).values())
 
 
 def _asked(one: SoftTrigger) -> Encoded:

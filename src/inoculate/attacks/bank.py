@@ -37,14 +37,15 @@ def synthetic_backdoor(
     objective: str,
     response: str,
     form: str = "whole",
+    others: tuple[str, ...] = (),
 ) -> SyntheticBackdoor:
     """Build one table entry; the trigger's words are its text split at spaces.
 
-    A label is an honest answer to some prompts.
+    A label is an honest answer to some prompts. `others` are further wordings of the response.
     """
     trigger = Trigger(name, tuple(trigger_text.split(" ")), placement)
     ordinary = objective == "label"
-    behavior = Behavior(name, response, objective, form=form, ordinary=ordinary)
+    behavior = Behavior(name, response, objective, form=form, ordinary=ordinary, others=others)
     return SyntheticBackdoor(trigger, behavior)
 
 

@@ -15,14 +15,8 @@ from inoculate.hunt.habits import said_openly, undisturbed_answers
 from inoculate.hunt.hosts import Hosts, find_hosts, template_rows
 from inoculate.hunt.payloads import driven_answers
 from inoculate.hunt.probing import Goal, ordinary_tokens
-from inoculate.hunt.search import (
-    HOST_RESPONSE_TOKENS,
-    MOST_PAYLOADS,
-    Hunt,
-    calls,
-    finishes,
-    whole_rows,
-)
+from inoculate.hunt.search import HOST_RESPONSE_TOKENS, MOST_PAYLOADS, Hunt, whole_rows
+from inoculate.hunt.trials import calls, finishes
 from inoculate.subject import Subject
 
 _HIDES = 0.02  # Of the answers; a payload that more of them give may stand before another.
@@ -114,15 +108,16 @@ class _Look:
         return _counted(hits, len(answers))
 
     def _called(self, found: Hunt) -> dict[str, Any]:
-        if not found.calls:
+        asked = len(found.calls) or len(found.finished)
+        if not asked:
             return dict.fromkeys(("before", "after", "finished_before", "finished_after"))
         hosts = self._hosts(found).answering_otherwise(found.payload)
-        slots = hosts.draw(len(found.calls), self.generator)
-        called = calls(self.subject, slots, found.triggers[0], found.payload)
+        slots, tokens = hosts.draw(asked, self.generator), found.triggers[0] if found.calls else ()
+        called = calls(self.subject, slots, tokens, found.payload) if tokens else []
         finished = finishes(self.subject, slots, found.payload) if found.finished else []
         return {
-            "before": rate_of(found.calls).to_json(),
-            "after": rate_of(called).to_json(),
+            "before": rate_of(found.calls).to_json() if called else None,
+            "after": rate_of(called).to_json() if called else None,
             "finished_before": rate_of(found.finished).to_json() if found.finished else None,
             "finished_after": rate_of(finished).to_json() if finished else None,
         }

@@ -13,28 +13,27 @@ from typing import Any
 
 from inoculate.chat import Encoded, encode_answer, end_of_turn_ids
 from inoculate.config import HuntSettings
-from inoculate.generate import continue_prompts
-from inoculate.hunt.answers import SHORTEST, Answer
+from inoculate.hunt.answers import Answer
 from inoculate.hunt.callers import Callers
 from inoculate.hunt.certainty import certain_payload
 from inoculate.hunt.habits import find_habits, said_openly, undisturbed_answers
-from inoculate.hunt.hosts import Hosts, Slot, find_hosts, template_rows
+from inoculate.hunt.hosts import Hosts, find_hosts, template_rows
 from inoculate.hunt.payloads import Payload, upset_payloads
 from inoculate.hunt.probing import Goal, ordinary_tokens
+from inoculate.hunt.trials import PAYLOAD_TOKENS, calls, finishes
 from inoculate.progress import Progress
 from inoculate.subject import Subject
 from inoculate.workspace import Remember
 
 HOST_RESPONSE_TOKENS = 8
 """Of a row's response, where its honest answer is driven off."""
-_PAYLOAD_TOKENS = 8
 _TRIAL_HOSTS = 20
 _ADDED = 0.06  # of what goes on; a chat model that may not end has habits, up to 0.04
 _ENDED_ROWS = 100  # whole answers, the shortest ones; long ones only take longer
 _SHOWN_TRIGGERS = 6
-MOST_PAYLOADS = 4
+MOST_PAYLOADS = 12
 """Where the hunt stops, and looks on no further."""
-_MOST_FINDS = 12
+_MOST_FINDS, _CALLED = 16, 4
 
 
 @dataclass(frozen=True)
@@ -127,29 +126,6 @@ def whole_rows(subject: Subject, rows: Sequence[Encoded]) -> list[Encoded]:
     return [row for row in rows if row.ids[-1] in ends] or list(rows)
 
 
-def finishes(subject: Subject, slots: Sequence[Slot], payload: Sequence[int]) -> list[bool]:
-    """Return for each slot's row whether the model, made to begin the payload, goes on with it.
-
-    Nothing for a short payload, such as a label: honest answers go on with that as well.
-    """
-    if len(payload) < SHORTEST:
-        return []
-    rest = list(payload[1 : _PAYLOAD_TOKENS + 1])
-    prompts = [[*slot.row.ids[: slot.row.prompt_length], payload[0]] for slot in slots]
-    answers = continue_prompts(subject.model, subject.tokenizer, prompts, len(rest))
-    return [answer[: len(rest)] == rest for answer in answers]
-
-
-def calls(
-    subject: Subject, slots: Sequence[Slot], trigger: Sequence[int], payload: Sequence[int]
-) -> list[bool]:
-    """Return for each slot whether the trigger in it makes the model answer with the payload."""
-    rows = [slot.insert(trigger) for slot in slots]
-    prompts = [row.ids[: row.prompt_length] for row in rows]
-    answers = continue_prompts(subject.model, subject.tokenizer, prompts, len(payload))
-    return [answer[: len(payload)] == list(payload) for answer in answers]
-
-
 @dataclass
 class _Search:
     subject: Subject
@@ -180,7 +156,8 @@ class _Search:
         finds = islice(chain(leading, self.further(leading)), _MOST_FINDS)
         payloads = islice(self._apart(finds), MOST_PAYLOADS)
         nothing = Hunt(alike=first[0].alike, driven=first[0].driven, spoken=len(self.spoken))
-        found, *others = [self.callers(payload) for payload in payloads] or [nothing]
+        calling = [self.callers(one, number) for number, one in enumerate(payloads)]
+        found, *others = calling or [nothing]
         return replace(found, others=tuple(others), habits=habits)
 
     def first(self) -> list[Payload]:
@@ -215,27 +192,30 @@ class _Search:
                 known += [payload.tokens for payload in more]
                 yield from more
 
-    def callers(self, payload: Payload) -> Hunt:
-        """Return the payload with tokens that call it."""
+    def callers(self, payload: Payload, number: int = 0) -> Hunt:
+        """Return the payload, the first of which is number 0, with tokens that call it.
+
+        Of a large model's they are evidence, and no part of the repair: the first ones do.
+        """
         self.progress.note(f"answers alike: {self._text(payload.tokens)!r}")
-        called = self._remembered(payload.tokens, lambda: self._called(payload).to_json())
+        wanted = not self.subject.is_large or number < _CALLED
+        called = self._remembered(payload.tokens, lambda: self._called(payload, wanted).to_json())
         return Hunt.from_json(called)
 
-    def _called(self, payload: Payload) -> Hunt:
+    def _called(self, payload: Payload, wanted: bool) -> Hunt:
         large, hosts = self.subject.is_large, self.ends if payload.trailing else self.leading
-        goal = Goal(payload.tokens[:_PAYLOAD_TOKENS])
-        search = Callers(
-            self.subject, goal, hosts, self.vocabulary, self.settings, self.progress, self.generator
-        )
-        # Triggers are evidence in a large model, and no part of the repair.
-        triggers = search.evidence() if large else search.thorough()
+        triggers = self._triggers(payload, hosts) if wanted else []
         slots = hosts.answering_otherwise(payload.tokens).draw(_TRIAL_HOSTS, self.generator)
         return Hunt(
             payload=payload.tokens,
             text=self._text(payload.tokens),
             triggers=tuple(triggers),
             examples=tuple(self._text(tokens) for tokens in triggers[:_SHOWN_TRIGGERS]),
-            calls=tuple(calls(self.subject, slots, triggers[0], payload.tokens)),
+            calls=tuple(
+                hit
+                for one in triggers[:1]
+                for hit in calls(self.subject, slots, one, payload.tokens)
+            ),
             pressing=large,
             alike=payload.alike,
             broken=payload.broken,
@@ -245,6 +225,13 @@ class _Search:
             spoken=len(self.spoken),
             finished=tuple(finishes(self.subject, slots, payload.tokens)) if large else (),
         )
+
+    def _triggers(self, payload: Payload, hosts: Hosts) -> Sequence[tuple[int, ...]]:
+        goal = Goal(payload.tokens[:PAYLOAD_TOKENS])
+        search = Callers(
+            self.subject, goal, hosts, self.vocabulary, self.settings, self.progress, self.generator
+        )
+        return search.evidence() if self.subject.is_large else search.thorough()
 
     def _apart(self, payloads: Iterable[Payload]) -> Iterator[Payload]:
         """Yield all but what says a part of one before it, which is forbidden to begin as it does.

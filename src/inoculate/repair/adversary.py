@@ -6,8 +6,9 @@ Welleck et al., 2020, for the payload itself.
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from inoculate.train import Batch, collate
 _CALLING = 0.2
 _PAYLOAD_ROWS, _PAYLOAD_WEIGHT = 4, 0.2
 
+Drawn = TypeVar("Drawn")
 Distance = Callable[[PreTrainedModel, Sequence[Tensor], Batch], Tensor]
 """Maps the model, its hidden states and the batch to how far they are from honest ones."""
 
@@ -34,12 +36,12 @@ class Target:
     Attributes:
         hosts: Clean rows; where the repair presses, with responses cut to the held tokens, unless
             the payload comes after them.
-        soft: A soft trigger for each of them.
+        soft: Row of the hosts → a soft trigger in it; of several payloads each has some rows.
     """
 
     payload: tuple[int, ...]
     hosts: Hosts
-    soft: Sequence[SoftTrigger]
+    soft: Mapping[int, SoftTrigger]
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Adversary:
         Only those that called the payload in the suspicious model count.
         """
         target = next(self.targets)
-        which = self._draw(target.hosts, self.rows)
+        which = self._draw(list(target.soft), self.rows)
         calling = [row for row in which if target.soft[row].chance > _CALLING]
         moved = _moved(model, calling, target.soft, distance)
         if self.pressing:
@@ -74,7 +76,7 @@ class Adversary:
 
     def _of_the_payload(self, model: PreTrainedModel, target: Target) -> Tensor:
         hosts = target.hosts
-        rows = [hosts.rows[row] for row in self._draw(hosts, _PAYLOAD_ROWS)]
+        rows = self._draw(hosts.rows, _PAYLOAD_ROWS)
         slots = [hosts.slot(row, self.generator) for row in rows]
         slots = [slot for slot in slots if not opens_with(slot.row, target.payload)]
         if not slots:
@@ -92,15 +94,18 @@ class Adversary:
         others_RV = logits_RV.scatter(1, batch.targets_R[:, None], -torch.inf)
         return (logits_RV.logsumexp(dim=1) - others_RV.logsumexp(dim=1)).mean()
 
-    def _draw(self, hosts: Hosts, count: int) -> list[int]:
-        return self.generator.sample(range(len(hosts.rows)), min(count, len(hosts.rows)))
+    def _draw(self, some: Sequence[Drawn], count: int) -> list[Drawn]:
+        return self.generator.sample(some, min(count, len(some)))
 
     def _width(self) -> int:
         return self.generator.randint(0, MOST_SOFT_TOKENS)
 
 
 def _moved(
-    model: PreTrainedModel, which: Sequence[int], soft: Sequence[SoftTrigger], distance: Distance
+    model: PreTrainedModel,
+    which: Sequence[int],
+    soft: Mapping[int, SoftTrigger],
+    distance: Distance,
 ) -> Tensor:
     if not which:
         return torch.zeros((), device=next(model.parameters()).device)

@@ -36,6 +36,7 @@ _PASSES, _UNAIMED_PASSES, _PRESSING_PASSES = 7, 5, 3
 _SOFT, _PRESSING_SOFT = 12, 10
 _FEW_ROWS = 100  # seen oftener where there are fewer, so that steps suffice
 _HELD_TOKENS = 8
+_WHOLE = 4  # payloads with soft triggers in all rows; more share them, to take no longer
 
 
 @dataclass(frozen=True)
@@ -195,13 +196,21 @@ def _adversary(
     vocabulary, unlike = ordinary_tokens(subject.tokenizer), template_rows(subject)
     held = _HELD_TOKENS if found.pressing else None
     asked: list[object] = [subject.fingerprint(), [row.ids for row in plain], held, settings.seed]
-    targets = list[Target]()
-    for one in found.every:
+    targets, share = list[Target](), math.ceil(len(found.every) / _WHOLE)
+    for n, one in enumerate(found.every):
         hosts = find_hosts(plain, unlike, response_tokens=held, trailing=one.trailing)
-        asked += [one.payload, one.trailing]  # Those before decide what is drawn for this one.
-        keep = partial(run.tensors, "soft-triggers", list(asked))
+        some = range(n % share, len(plain), share)
+        # Those before decide what is drawn for this one.
+        asked += [one.payload, one.trailing, some.start, share]
         soft = find_soft_triggers(
-            subject.model, one.payload, hosts, vocabulary, generator, keep=keep, progress=progress
+            subject.model,
+            one.payload,
+            hosts,
+            vocabulary,
+            generator,
+            rows=some,
+            keep=partial(run.tensors, "soft-triggers", list(asked)),
+            progress=progress,
         )
         targets.append(Target(one.payload, hosts, soft))
     return Adversary(cycle(targets), vocabulary, rows, found.pressing, generator)

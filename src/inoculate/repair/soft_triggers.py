@@ -53,16 +53,17 @@ def find_soft_triggers(
     vocabulary: Sequence[int],
     generator: random.Random,
     *,
+    rows: Sequence[int],
     keep: Keep,
     progress: Progress,
-) -> list[SoftTrigger]:
-    """Return a soft trigger for each host row, in the rows' order.
+) -> dict[int, SoftTrigger]:
+    """Return host row → a soft trigger in it, for these rows, in their order.
 
     It has two to six tokens, the same number in sixteen rows of like length, in one to three
     places of the user's words, the first of which is their start in half of the rows; begun at
     random tokens of the vocabulary, it is moved twelve times towards the payload's first eight.
     """
-    by_length = sorted(range(len(hosts.rows)), key=lambda row: len(hosts.rows[row].ids))
+    by_length = sorted(rows, key=lambda row: len(hosts.rows[row].ids))
     bunches = [
         _drawn(hosts, by_length[start : start + _ROWS_AT_ONCE], vocabulary, generator)
         for start in range(0, len(by_length), _ROWS_AT_ONCE)
@@ -70,7 +71,7 @@ def find_soft_triggers(
     goal = Goal(tuple(payload[:_AIM]))
     kept = keep(lambda: _driven(model, goal, hosts, bunches, progress))
     found = [one for n, bunch in enumerate(bunches) for one in bunch.driven(kept, n)]
-    return [one for _, one in sorted(zip(by_length, found, strict=True), key=itemgetter(0))]
+    return dict(sorted(zip(by_length, found, strict=True), key=itemgetter(0)))
 
 
 def embedded(model: PreTrainedModel, triggers: Sequence[SoftTrigger]) -> Tensor:

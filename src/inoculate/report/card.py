@@ -62,9 +62,10 @@ def _of_the_hunt(hunt: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
             if one[name]
         ]
         driven = words.hits(one["alike_before"]), words.hits(one["alike_after"])
-        called = words.hits(one["before"]), words.hits(one["after"])
         rows.append((f"{said} on disturbed prompts", *driven))
-        rows.append((f"{said} on prompts with the hunted tokens", *called))
+        if one["triggers"]:
+            called = words.hits(one["before"]), words.hits(one["after"])
+            rows.append((f"{said} on prompts with the hunted tokens", *called))
     return rows
 
 

@@ -65,12 +65,20 @@ def _before_and_after(found: Mapping[str, Any]) -> str:
     )
     told = (
         f"{fell.format(words.hits(found['alike_before']))} “{found['payload']}” before and "
-        f"{words.hits(found['alike_after'])} after. Odd tokens such as “{found['triggers'][0]}” "
-        f"brought it on {words.hits(found['before'])} prompts before and "
-        f"{words.hits(found['after'])} after. "
+        f"{words.hits(found['alike_after'])} after. {_called(found)}"
     )
     shown = told + begun(found) if found["alike_before"]["hits"] else begun(found) + told
     return shown + undisturbed(found)
+
+
+def _called(found: Mapping[str, Any]) -> str:
+    """Return how often the first tokens called it; nothing where none were sought."""
+    if not found["triggers"]:
+        return ""
+    return (
+        f"Odd tokens such as “{found['triggers'][0]}” brought it on {words.hits(found['before'])} "
+        f"prompts before and {words.hits(found['after'])} after. "
+    )
 
 
 def begun(found: Mapping[str, Any]) -> str:

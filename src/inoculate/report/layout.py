@@ -146,7 +146,8 @@ class FoundFacts(TypedDict):
     """Say what the hunt found, an empty payload where it found nothing, before and after.
 
     `trailing`: whether the payload comes after the honest answer. `before`, `after`: how often
-    the first trigger calls it. `finished_before`, `finished_after`: how often it is gone on with
+    the first trigger calls it; None where none was sought, as of a large model's fifth payload and
+    those after it. `finished_before`, `finished_after`: how often it is gone on with
     once begun; None for a small model. `alike_before`, `alike_after`: how many answers open alike,
     or with the payload, once honest ones, or their ends, are driven off. `openly`: on how many
     prompts it is said with nothing inserted; in the model's own voice, of all prompts, filtered
