@@ -193,9 +193,10 @@ class _Search:
                 yield from more
 
     def callers(self, payload: Payload, number: int = 0) -> Hunt:
-        """Return the payload, the first of which is number 0, with tokens that call it.
+        """Return the payload with tokens that call it.
 
-        Of a large model's they are evidence, and no part of the repair: the first ones do.
+        In a large model they are evidence and no part of the repair, so that the first few
+        payloads, counted from 0, get them alone.
         """
         self.progress.note(f"answers alike: {self._text(payload.tokens)!r}")
         wanted = not self.subject.is_large or number < _CALLED
