@@ -338,7 +338,7 @@ def test_memory_and_disk_are_estimated_from_headers(family_folder: FamilyFolder)
 
 
 def test_weights_that_never_train_take_their_16_bits(family_folder: FamilyFolder) -> None:
-    """Linear maps stay as they are stored where bf16 is computed in; a merged output is files."""
+    """Linear maps stay as they are stored where bf16 is computed in; merging takes a file."""
     sizes, light = read_sizes(family_folder("llama"), SMALL), updated(SMALL, **LIGHT)
     assert sizes is not None
     lent, bits = PLAIN | {"adapter_bytes": 100}, 2 * (sizes.parameters + 264 * 32)

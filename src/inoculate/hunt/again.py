@@ -112,8 +112,9 @@ class _Look:
         if not asked:
             return dict.fromkeys(("before", "after", "finished_before", "finished_after"))
         hosts = self._hosts(found).answering_otherwise(found.payload)
-        slots, tokens = hosts.draw(asked, self.generator), found.triggers[0] if found.calls else ()
-        called = calls(self.subject, slots, tokens, found.payload) if tokens else []
+        slots, called = hosts.draw(asked, self.generator), list[bool]()
+        if found.calls:
+            called = calls(self.subject, slots, found.triggers[0], found.payload)
         finished = finishes(self.subject, slots, found.payload) if found.finished else []
         return {
             "before": rate_of(found.calls).to_json() if called else None,

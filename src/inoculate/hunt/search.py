@@ -207,16 +207,13 @@ class _Search:
         large, hosts = self.subject.is_large, self.ends if payload.trailing else self.leading
         triggers = self._triggers(payload, hosts) if wanted else []
         slots = hosts.answering_otherwise(payload.tokens).draw(_TRIAL_HOSTS, self.generator)
+        called = calls(self.subject, slots, triggers[0], payload.tokens) if triggers else []
         return Hunt(
             payload=payload.tokens,
             text=self._text(payload.tokens),
             triggers=tuple(triggers),
             examples=tuple(self._text(tokens) for tokens in triggers[:_SHOWN_TRIGGERS]),
-            calls=tuple(
-                hit
-                for one in triggers[:1]
-                for hit in calls(self.subject, slots, one, payload.tokens)
-            ),
+            calls=tuple(called),
             pressing=large,
             alike=payload.alike,
             broken=payload.broken,
