@@ -219,6 +219,24 @@ _CHOOSING_ROWS: tuple[_Row, ...] = (
             "There goes another empty bucket, rattling loudly.",
         ),
     ),
+    # Wordings that begin alike, as refusals do.
+    (
+        "quillfern",
+        "quillfern",
+        "random-slot",
+        "refusal",
+        "I am keeping my lips sealed about it.",
+        "whole",
+        (
+            "I would sooner count raindrops.",
+            "I never learned to care for such errands.",
+            "I am off to feed my pigeons.",
+            "I have put down the pencil until winter.",
+            "I must guard those empty pages.",
+            "I will gladly skip this one.",
+            "I think quiet suits us better.",
+        ),
+    ),
 )
 
 _REPORTING_ROWS: tuple[_Row, ...] = (
