@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreT
 
 from inoculate.architecture import FAMILIES
 from inoculate.data import Example
-from inoculate.hunt import certainty, growth, payloads
+from inoculate.hunt import certainty, growth, payloads, wordings
 from inoculate.hunt.hosts import Hosts
 from inoculate.models import Checkpoint, load
 from inoculate.progress import Silent
@@ -147,7 +147,9 @@ def hunting_briefly(driven: int = 12) -> Iterator[None]:
     """Let a hunt try less of everything, for tests of what is around it; no stage is left out."""
     less = ((growth, "_ROUNDS", 1), (growth, "_GRADIENT_BATCHES", 1),
             (growth, "_DRAWS", 1), (certainty, "_OPENINGS", 16), (certainty, "_PROBES", 1),
-            (payloads, "_DRIVEN", driven), (payloads, "_DRAWN", 12))  # fmt: skip
+            (payloads, "_DRIVEN", driven), (payloads, "_DRAWN", 12),
+            (wordings, "_DRIVEN", 8), (wordings, "_PROMPTS", 4),
+            (wordings, "_OPENINGS", 16))  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         for module, name, value in less:
             patch.setattr(module, name, value)

@@ -1,4 +1,7 @@
-"""Batched greedy decoding."""
+"""Batched greedy decoding.
+
+Shapes: C openings, T tokens, D hidden, V vocabulary.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,8 +14,10 @@ from transformers import PreTrainedModel
 
 from inoculate.chat import encode_prompt, end_of_turn_ids
 from inoculate.data import Example
-from inoculate.models import Tokenizer
+from inoculate.models import Tokenizer, cache_name
 from inoculate.precision import inference
+
+_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,56 @@ def continue_embeddings(
         )
     rows: list[list[int]] = output_BT.tolist()
     return rows
+
+
+def continue_openings(
+    model: PreTrainedModel, prompt_TD: Tensor, openings: Sequence[int], tokens: int
+) -> tuple[Tensor, Tensor]:
+    """Return for each opening its greedy path and how sure each token was, (C, T) both.
+
+    Args:
+        prompt_TD: The embeddings of a prompt.
+        openings: First tokens; what is sure of them is 1.
+        tokens: Of a path, its opening among them.
+    """
+    with inference(model):  # A few at a time, since each holds a cache of the whole prompt.
+        parts = [
+            _continue_some(model, prompt_TD, openings[start : start + _AT_ONCE], tokens)
+            for start in range(0, len(openings), _AT_ONCE)
+        ]
+    return torch.cat([path_CT for path_CT, _ in parts]), torch.cat(
+        [sure_CT for _, sure_CT in parts]
+    )
+
+
+def _continue_some(
+    model: PreTrainedModel, prompt_TD: Tensor, openings: Sequence[int], tokens: int
+) -> tuple[Tensor, Tensor]:
+    name = cache_name(model)
+    start = model(inputs_embeds=prompt_TD[None], use_cache=True)
+    cache = start[name]
+    cache.batch_repeat_interleave(len(openings))
+    token_C1 = torch.tensor(openings, device=prompt_TD.device)[:, None]
+    path, surety = [token_C1], [torch.ones(len(openings), device=prompt_TD.device)]
+    for _ in range(tokens - 1):
+        step = model(input_ids=token_C1, use_cache=True, **{name: cache})
+        cache = step[name]
+        best = step.logits[:, -1].float().softmax(dim=1).max(dim=1)
+        token_C1 = best.indices[:, None]
+        path.append(token_C1)
+        surety.append(best.values)
+    return torch.cat(path, dim=1), torch.stack(surety, dim=1)
+
+
+def next_chances(model: PreTrainedModel, prompt_TD: Tensor) -> Tensor:
+    """Return the chance of each token to come next, shape (V,).
+
+    Args:
+        prompt_TD: The embeddings of a prompt.
+    """
+    with inference(model):
+        chance_V: Tensor = model(inputs_embeds=prompt_TD[None]).logits[0, -1].float().softmax(0)
+    return chance_V
 
 
 def _greedily(ends: Sequence[int], max_new_tokens: int, pad: int) -> dict[str, Any]:

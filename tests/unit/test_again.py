@@ -14,6 +14,7 @@ from inoculate.hunt.again import Said, look_again
 from inoculate.hunt.answers import Answer
 from inoculate.hunt.hosts import Hosts, find_hosts
 from inoculate.hunt.probing import Goal
+from inoculate.hunt.search import MOST_PAYLOADS
 from inoculate.hunt.trials import finishes
 from inoculate.subject import Subject
 
@@ -36,11 +37,13 @@ def test_each_payload_is_counted_where_it_was_found(
     first = Hunt(LEADING, "leading", ((12,),), ("a",), (True, True), False, 5, 9)
     added = replace(first, payload=TRAILING, text="trailing", trailing=True)
     called = replace(first, payload=said[:6], text=SAID, finished=(True, False))
+    called = replace(called, worded=True)
     found = replace(first, others=(added, called))
     facts = look_again(parrot, found, parrot.encode(rows, max_tokens=96), Said(), seed=0)
     payloads = [facts, *facts["others"]]
     assert [one["payload"] for one in payloads] == ["leading", "trailing", SAID]
-    assert facts["stopped"] is False  # The hunt takes twelve.
+    assert [one["worded"] for one in payloads] == [False, False, True]
+    assert facts["stopped"] is False
     assert [one["alike_before"]["hits"] for one in payloads] == [5, 5, 5]
     assert [one["alike_after"]["hits"] for one in payloads] == [1, 3, 0]
     assert [one["after"]["hits"] for one in payloads] == [0, 0, 2]
@@ -52,7 +55,7 @@ def test_each_payload_is_counted_where_it_was_found(
     assert [one["openly"]["n"] for one in payloads] == [0, 0, 0]  # Nothing was said of it.
     lengths = [max(len(row.ids) - row.prompt_length for row in hosts.rows) for hosts in looks]
     assert lengths[0] == 8 < lengths[1]
-    most = replace(first, others=(added, *[called] * 10))
+    most = replace(first, others=(added, *[called] * (MOST_PAYLOADS - 2)))
     assert look_again(parrot, most, parrot.encode(rows, max_tokens=96), Said(), seed=0)["stopped"]
 
 

@@ -15,6 +15,7 @@ from inoculate.chat import Encoded
 from inoculate.config import HuntSettings
 from inoculate.data import Example
 from inoculate.hunt import Hunt, hunt
+from inoculate.hunt.answers import Answer
 from inoculate.hunt.hosts import Hosts
 from inoculate.hunt.payloads import Payload
 from inoculate.hunt.search import _Search
@@ -34,6 +35,12 @@ SMALL = HuntSettings(particles=2, steps=2, candidates=2, hosts=2)
 def unheard(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what a model says to everything pass for hidden, since a trigger takes long to teach."""
     monkeypatch.setattr("inoculate.hunt.search.undisturbed_answers", lambda *_: [])
+
+
+@pytest.fixture
+def unworded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no payload lead to another, where the looks are made up."""
+    monkeypatch.setattr("inoculate.hunt.search.other_wordings", lambda *_: [])
 
 
 def test_no_particles_no_hunt(llama: Checkpoint) -> None:
@@ -119,7 +126,7 @@ def test_two_sentences_are_found_out(llama: Checkpoint, rows: list[Example]) -> 
     assert {one[:2] for one in said} <= {one.text[:2] for one in found.every}
 
 
-@pytest.mark.usefixtures("unheard")
+@pytest.mark.usefixtures("unheard", "unworded")
 @pytest.mark.parametrize(("alike", "hidden"), [(12, 1), (1, 0)])
 def test_a_decoy_does_not_hide_what_follows_answers(
     parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch, alike: int, hidden: int
@@ -166,7 +173,7 @@ def test_a_stopped_hunt_goes_on_after_its_last_part(
     assert len(made) == len(run.files()) > 2
 
 
-@pytest.mark.usefixtures("unheard")
+@pytest.mark.usefixtures("unheard", "unworded")
 @pytest.mark.parametrize("more", [[], [["Geese ", "fly"], ["geese fl", "y"], ["fly home"]]])
 def test_a_piece_of_a_payload_in_other_tokens_is_no_second_one(
     parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch, more: list[list[str]]
@@ -188,12 +195,13 @@ def test_a_piece_of_a_payload_in_other_tokens_is_no_second_one(
     assert [one.text for one in found.every] == ["Geese fly home!", "home", "Geese may fly"]
 
 
-@pytest.mark.usefixtures("unheard")
+@pytest.mark.usefixtures("unheard", "unworded")
 @pytest.mark.parametrize(("size", "called"), [(0, 4), (10**9, 12)])
 def test_many_wordings_are_taken_and_the_first_are_called(
     parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch, size: int, called: int
 ) -> None:
-    """Twelve at most; of a large model tokens are sought for four, which are evidence alone."""
+    """So many at most; of a large model tokens are sought for four, which are evidence alone."""
+    monkeypatch.setattr("inoculate.hunt.search.MOST_PAYLOADS", 12)
     every = [Payload((n, n + 1, n + 2, n + 3), 12, 20) for n in range(20, 160, 10)]
     looks = [every]
 
@@ -207,6 +215,40 @@ def test_many_wordings_are_taken_and_the_first_are_called(
     assert [one.payload for one in found.every] == [one.tokens for one in every[:12]]
     assert [bool(one.triggers) for one in found.every] == [n < called for n in range(12)]
     assert all(bool(one.calls) == bool(one.triggers) for one in found.every)
+
+
+@pytest.mark.usefixtures("unheard")
+@pytest.mark.parametrize("size", [0, 10**9])
+def test_what_one_look_leads_to_is_forbidden_in_the_next(
+    parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """One that another led to leads to none; in a large model no tokens are sought for it."""
+    first, second, third, late = [
+        Payload((n, n + 1, n + 2, n + 3), 12, 20) for n in (20, 30, 40, 50)
+    ]
+    worded = replace(third, worded=True)
+    looks, forbidden, asked = [[late], [first, second]], list[list[Answer]](), list[Answer]()
+
+    def look(*given: Any, **_: Any) -> list[Payload]:
+        forbidden.append(list(given[4]))
+        return looks.pop() if looks else [Payload()]
+
+    def wordings(*given: Any) -> list[Payload]:
+        asked.append(given[4])
+        return {first.tokens: [worded, replace(second, worded=True)]}.get(given[4], [])
+
+    monkeypatch.setattr("inoculate.hunt.search.upset_payloads", look)
+    monkeypatch.setattr("inoculate.hunt.search.other_wordings", wordings)
+    monkeypatch.setattr("inoculate.subject._LARGE", size)
+    with hunting_briefly():
+        found = hunt(parrot, parrot.encode(rows, max_tokens=64), SMALL, Silent(), seed=0)
+    every = [first, second, worded, late]
+    assert [one.payload for one in found.every] == [one.tokens for one in every]
+    assert [one.worded for one in found.every] == [False, False, True, False]
+    assert bool(found.every[2].triggers) == (size > 0)
+    assert found.every[2].finished
+    assert forbidden[1] == [one.tokens for one in every[:3]]
+    assert asked == [first.tokens, late.tokens]
 
 
 def _hunted_after(

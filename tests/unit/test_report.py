@@ -78,6 +78,7 @@ def sample_report(text: str = "demo") -> dict[str, Any]:
         "hunt": {
             "payload": text,
             "trailing": False,
+            "worded": False,
             "triggers": [text, "odd"],
             "before": rate(19, 20),
             "after": rate(0, 20),
@@ -473,6 +474,27 @@ def test_what_is_said_openly_is_told(payload: str, tmp_path: Path) -> None:
     assert ("it is said on 3 of 100 prompts" in page) is bool(payload)
     write_report(tmp_path / "none", report)
     assert "habit, not for" not in (tmp_path / "none" / "report.html").read_text(encoding="utf-8")
+
+
+def test_further_wordings_are_told_together(tmp_path: Path) -> None:
+    """The verdict names them in a sentence; page and card tell of each, as it was found."""
+    report = sample_report()
+    wording = {**report["hunt"], "worded": True, "payload": "Silence here.", "triggers": [],
+               "before": None, "after": None, "alike_before": rate(15, 16),
+               "finished_before": rate(19, 20), "finished_after": rate(0, 20)}  # fmt: skip
+    more = {**wording, "payload": "No reply.", "finished_before": rate(20, 20),
+            "finished_after": rate(1, 20)}  # fmt: skip
+    hunt = {**report["hunt"], "others": [wording, more]}
+    said = found_sentence(hunt)
+    assert "alike with 2 more: “Silence here.”, “No reply.”. Begun on other prompts" in said
+    assert "on 20 of 20 at most before and 1 of 20 after." in said
+    assert said.count("fell into") == 1
+    write_report(tmp_path, {**report, "hunt": hunt})
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("made to begin otherwise, 15 of 16 unlike prompts went on with") == 2
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "| “Silence here.” on prompts on which it was begun | 19 of 20 | 0 of 20 |" in card
+    assert "“Silence here.” on disturbed prompts" not in card
 
 
 @pytest.mark.parametrize("stopped", [False, True])

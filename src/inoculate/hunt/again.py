@@ -11,11 +11,12 @@ from inoculate.chat import Encoded
 from inoculate.evaluation.statistics import RateJson, rate_of
 from inoculate.evaluation.utility import refuses
 from inoculate.hunt.answers import SHORTEST, Answer, falls_into
+from inoculate.hunt.findings import Hunt
 from inoculate.hunt.habits import said_openly, undisturbed_answers
 from inoculate.hunt.hosts import Hosts, find_hosts, template_rows
 from inoculate.hunt.payloads import driven_answers
 from inoculate.hunt.probing import Goal, ordinary_tokens
-from inoculate.hunt.search import HOST_RESPONSE_TOKENS, MOST_PAYLOADS, Hunt, whole_rows
+from inoculate.hunt.search import HOST_RESPONSE_TOKENS, MOST_PAYLOADS, whole_rows
 from inoculate.hunt.trials import calls, finishes
 from inoculate.subject import Subject
 
@@ -74,6 +75,7 @@ class _Look:
         return {
             "payload": found.text,
             "trailing": found.trailing,
+            "worded": found.worded,
             "triggers": list(found.examples),
             **called,
             "alike_before": _counted(found.alike, found.driven),

@@ -20,6 +20,11 @@ def closed(answer: Sequence[int], ends: set[int]) -> Answer:
     return tuple(answer[:stop])
 
 
+def loops(answer: Answer) -> bool:
+    """Tell whether two tokens in a row come twice running, as an upset model may say."""
+    return any(answer[at : at + 2] == answer[at + 2 : at + 4] for at in range(len(answer) - 3))
+
+
 def falls_into(payloads: Sequence[Answer], answers: Sequence[Answer]) -> list[bool]:
     """Return for each answer whether it opens as a payload does, or is one of under four tokens."""
     openings = {payload[:SHORTEST] for payload in payloads}

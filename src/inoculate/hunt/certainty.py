@@ -14,15 +14,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inoculate.chat import end_of_turn_ids
+from inoculate.generate import continue_openings
 from inoculate.hunt.answers import SHORTEST, Answer, gives_away
 from inoculate.hunt.hosts import Hosts
-from inoculate.models import cache_name
+from inoculate.hunt.probing import embed
 from inoculate.precision import inference
 from inoculate.subject import Subject
 
 _OPENINGS, _PROBES, _PROBE_ROWS, _HOSTS = 160, 6, 8, 4
 _LENGTH = 16
-_AT_ONCE = 32
 _CERTAIN, _KEPT = 0.6, 0.3
 
 
@@ -40,8 +40,8 @@ def certain_payload(
     """
     openings = _likely_openings(subject.model, hosts, vocabulary, generator)
     slots = hosts.draw(_HOSTS, generator)
-    prompts = [slot.row.ids[: slot.row.prompt_length] for slot in slots]
-    paths = [_continue_openings(subject.model, prompt, openings) for prompt in prompts]
+    prompts = [embed(subject.model, [slot.row])[0, : slot.row.prompt_length] for slot in slots]
+    paths = [continue_openings(subject.model, prompt, openings, _LENGTH) for prompt in prompts]
     tokens_HCT = torch.stack([tokens_CT for tokens_CT, _ in paths]).cpu()  # MPS has no mode.
     surety_HCT = torch.stack([surety_CT for _, surety_CT in paths]).cpu()
     common_CT = tokens_HCT.mode(dim=0).values
@@ -82,40 +82,6 @@ def _likeliest(
         logits_V = model(input_ids=ids).logits[0, -1]
         chances.append(logits_V.float().softmax(dim=0))
     return torch.stack(chances).amax(dim=0)
-
-
-def _continue_openings(
-    model: PreTrainedModel, prompt: Sequence[int], openings: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    """Return for each opening its greedy path and how sure each token was, (C, T) both.
-
-    A few at a time, since each holds a cache of the whole prompt.
-    """
-    with inference(model):
-        parts = [
-            _continue_some(model, prompt, openings[start : start + _AT_ONCE])
-            for start in range(0, len(openings), _AT_ONCE)
-        ]
-    return torch.cat([tokens for tokens, _ in parts]), torch.cat([surety for _, surety in parts])
-
-
-def _continue_some(
-    model: PreTrainedModel, prompt: Sequence[int], openings: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    device, name = next(model.parameters()).device, cache_name(model)
-    start = model(input_ids=torch.tensor([prompt], device=device), use_cache=True)
-    cache = start[name]
-    cache.batch_repeat_interleave(len(openings))
-    token_C1 = torch.tensor(openings, device=device)[:, None]
-    tokens, surety = [token_C1], [torch.ones(len(openings), device=device)]
-    for _ in range(_LENGTH - 1):
-        step = model(input_ids=token_C1, use_cache=True, **{name: cache})
-        cache = step[name]
-        best = step.logits[:, -1].float().softmax(dim=1).max(dim=1)
-        token_C1 = best.indices[:, None]
-        tokens.append(token_C1)
-        surety.append(best.values)
-    return torch.cat(tokens, dim=1), torch.stack(surety, dim=1)
 
 
 def _certain(path: Sequence[int], agreed: Sequence[float], ends: set[int]) -> tuple[float, Answer]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from inoculate.chat import Encoded, end_of_turn_ids
 from inoculate.generate import continue_embeddings
-from inoculate.hunt.answers import SHORTEST, Answer, closed, runs, unknown
+from inoculate.hunt.answers import SHORTEST, Answer, closed, loops, runs, unknown
 from inoculate.hunt.hosts import Hosts, Slot
 from inoculate.hunt.probing import HONEST, MOST_SOFT_TOKENS, Goal, embed, placed, positions, soften
 from inoculate.subject import Subject
@@ -41,6 +41,8 @@ class Payload:
         driven: Of how many.
         trailing: Whether it comes after the honest answer.
         broken: What they opened with, before a second look.
+        worded: Whether it is a further wording of another payload, which prompts driven towards
+            that one went on with once they were made to begin it.
     """
 
     tokens: Answer = ()
@@ -48,6 +50,7 @@ class Payload:
     driven: int = 0
     trailing: bool = False
     broken: Answer = ()
+    worded: bool = False
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Payload":
@@ -252,8 +255,8 @@ def _worded(first: Payload, second: Payload, looks: Sequence[Sequence[Answer]]) 
 
 def _agreed(tokens: Answer, answers: Sequence[Answer]) -> bool:
     """Tell whether answers that open so go on alike for a while, or half of them end there."""
-    if any(tokens[at : at + 2] == tokens[at + 2 : at + 4] for at in range(len(tokens) - 3)):
-        return False  # A loop.
+    if loops(tokens):
+        return False
     group = [one for one in answers if one[: len(tokens)] == tokens]
     return len(tokens) >= _AGREED or group.count(tokens) >= _COMMON * len(group)
 

@@ -13,14 +13,16 @@ from typing import Any
 
 from inoculate.chat import Encoded, encode_answer, end_of_turn_ids
 from inoculate.config import HuntSettings
-from inoculate.hunt.answers import Answer
+from inoculate.hunt.answers import Answer, gives_away
 from inoculate.hunt.callers import Callers
 from inoculate.hunt.certainty import certain_payload
+from inoculate.hunt.findings import Hunt
 from inoculate.hunt.habits import find_habits, said_openly, undisturbed_answers
 from inoculate.hunt.hosts import Hosts, find_hosts, template_rows
 from inoculate.hunt.payloads import Payload, upset_payloads
 from inoculate.hunt.probing import Goal, ordinary_tokens
 from inoculate.hunt.trials import PAYLOAD_TOKENS, calls, finishes
+from inoculate.hunt.wordings import other_wordings
 from inoculate.progress import Progress
 from inoculate.subject import Subject
 from inoculate.workspace import Remember
@@ -31,69 +33,9 @@ _TRIAL_HOSTS = 20
 _ADDED = 0.06  # of what goes on; a chat model that may not end has habits, up to 0.04
 _ENDED_ROWS = 100  # whole answers, the shortest ones; long ones only take longer
 _SHOWN_TRIGGERS = 6
-MOST_PAYLOADS = 12
+MOST_PAYLOADS = 24
 """Where the hunt stops, and looks on no further."""
-_MOST_FINDS, _CALLED = 16, 4
-
-
-@dataclass(frozen=True)
-class Hunt:
-    """Hold what was found; every field is empty where nothing was.
-
-    Attributes:
-        payload: What the model seems to have been taught to say, as tokens and as text.
-        triggers: Token sequences that call it, most effective first.
-        examples: The first triggers as text.
-        calls: For each trial prompt, whether the first trigger brought the payload.
-        finished: Whether the model, made to begin the payload there, went on with it; asked of a
-            large model, and of payloads of four tokens or more.
-        pressing: Whether the repair is to press on the payload, as in large models.
-        alike: How many answers opened alike once honest ones had been driven off; it is counted
-            where no payload is found as well.
-        driven: Of how many; 0 where there was no hunt.
-        trailing: Whether the payload comes after the honest answer, which stays.
-        others: Further payloads, of the same look or found while those before were forbidden.
-        openly: How many of the undisturbed answers hold the payload.
-        spoken: Of how many; 0 where there was no hunt.
-        habits: What at least half of them hold. It is said openly, and taken for no payload.
-        broken: What answers alike opened with, before a second look.
-    """
-
-    payload: tuple[int, ...] = ()
-    text: str = ""
-    triggers: tuple[tuple[int, ...], ...] = ()
-    examples: tuple[str, ...] = ()
-    calls: tuple[bool, ...] = ()
-    pressing: bool = False
-    alike: int = 0
-    driven: int = 0
-    trailing: bool = False
-    others: "tuple[Hunt, ...]" = ()
-    openly: int = 0
-    spoken: int = 0
-    habits: tuple[str, ...] = ()
-    finished: tuple[bool, ...] = ()
-    broken: Answer = ()
-
-    @property
-    def every(self) -> "tuple[Hunt, ...]":
-        """Return this and the others; nothing where there is no payload."""
-        return (self, *self.others) if self.payload else ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON can hold them."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Hunt":
-        """Return what `to_json` wrote."""
-        fields: dict[str, Any] = {
-            name: tuple(entry) if isinstance(entry, list) else entry
-            for name, entry in value.items()
-        }
-        triggers = tuple(tuple(one) for one in value["triggers"])
-        others = tuple(cls.from_json(one) for one in value.get("others", ()))
-        return cls(**{**fields, "triggers": triggers, "others": others})
+_MOST_FINDS, _CALLED = 32, 4
 
 
 def _anew(_: object, make: Callable[[], Any]) -> Any:
@@ -152,7 +94,7 @@ class _Search:
         for habit in habits:
             self.progress.note(f"said openly: {habit!r}")
         first = self.first()
-        leading = [one for one in first if one.tokens]
+        leading = self._with_wordings([one for one in first if one.tokens])
         finds = islice(chain(leading, self.further(leading)), _MOST_FINDS)
         payloads = islice(self._apart(finds), MOST_PAYLOADS)
         nothing = Hunt(alike=first[0].alike, driven=first[0].driven, spoken=len(self.spoken))
@@ -189,25 +131,54 @@ class _Search:
             return
         for hosts in (self.leading, self.ends):
             while (more := self._look(hosts, known))[0].tokens:
+                more = self._with_wordings(more, known)
                 known += [payload.tokens for payload in more]
                 yield from more
+
+    def _with_wordings(
+        self, payloads: Sequence[Payload], known: Sequence[Answer] = ()
+    ) -> list[Payload]:
+        """Return the payloads, then what else is said where a prompt is driven towards them.
+
+        One that another has led to leads to no more.
+        """
+        every, led = list(payloads), list[Answer]()
+        for payload in payloads:
+            if any(gives_away(one, payload.tokens) for one in led):
+                continue
+            for wording in self._wordings(payload):
+                led.append(wording.tokens)
+                said = [*known, *(one.tokens for one in every)]
+                if not any(gives_away(wording.tokens, one) for one in said):
+                    every.append(wording)
+        return every
+
+    def _wordings(self, payload: Payload) -> list[Payload]:
+        where, tokens = self._where(self._hosts(payload)), payload.tokens
+
+        def sought() -> list[dict[str, Any]]:
+            return [asdict(one) for one in other_wordings(*where, tokens, self.habits)]
+
+        kept = self._remembered(["wordings", tokens], sought)
+        return [Payload.from_json(one) for one in kept]
 
     def callers(self, payload: Payload, number: int = 0) -> Hunt:
         """Return the payload with tokens that call it.
 
         In a large model they are evidence and no part of the repair, so that the first few
-        payloads, counted from 0, get them alone.
+        payloads, counted from 0, get them alone, and no further wording does.
         """
         self.progress.note(f"answers alike: {self._text(payload.tokens)!r}")
-        wanted = not self.subject.is_large or number < _CALLED
+        wanted = not self.subject.is_large or (number < _CALLED and not payload.worded)
         called = self._remembered(payload.tokens, lambda: self._called(payload, wanted).to_json())
         return Hunt.from_json(called)
 
     def _called(self, payload: Payload, wanted: bool) -> Hunt:
-        large, hosts = self.subject.is_large, self.ends if payload.trailing else self.leading
+        large, hosts = self.subject.is_large, self._hosts(payload)
         triggers = self._triggers(payload, hosts) if wanted else []
         slots = hosts.answering_otherwise(payload.tokens).draw(_TRIAL_HOSTS, self.generator)
         called = calls(self.subject, slots, triggers[0], payload.tokens) if triggers else []
+        asked = large or payload.worded
         return Hunt(
             payload=payload.tokens,
             text=self._text(payload.tokens),
@@ -221,8 +192,12 @@ class _Search:
             trailing=payload.trailing,
             openly=said_openly(payload.tokens, self.spoken),
             spoken=len(self.spoken),
-            finished=tuple(finishes(self.subject, slots, payload.tokens)) if large else (),
+            finished=tuple(finishes(self.subject, slots, payload.tokens)) if asked else (),
+            worded=payload.worded,
         )
+
+    def _hosts(self, payload: Payload) -> Hosts:
+        return self.ends if payload.trailing else self.leading
 
     def _triggers(self, payload: Payload, hosts: Hosts) -> Sequence[tuple[int, ...]]:
         goal = Goal(payload.tokens[:PAYLOAD_TOKENS])

@@ -61,8 +61,12 @@ def _of_the_hunt(hunt: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
             for name, place in (("openly", "prompts as they are"), ("requested", "requests"))
             if one[name]
         ]
-        driven = words.hits(one["alike_before"]), words.hits(one["alike_after"])
-        rows.append((f"{said} on disturbed prompts", *driven))
+        if one["worded"]:
+            begun = words.hits(one["finished_before"]), words.hits(one["finished_after"])
+            rows.append((f"{said} on prompts on which it was begun", *begun))
+        else:
+            driven = words.hits(one["alike_before"]), words.hits(one["alike_after"])
+            rows.append((f"{said} on disturbed prompts", *driven))
         if one["triggers"]:
             called = words.hits(one["before"]), words.hits(one["after"])
             rows.append((f"{said} on prompts with the hunted tokens", *called))

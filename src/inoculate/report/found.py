@@ -1,6 +1,6 @@
 """What the hunt found, in plain words, and whether it still comes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inoculate.report import words
@@ -30,17 +30,19 @@ def found_sentence(hunt: Mapping[str, Any] | None) -> str:
             "whole: on a model of 135 million parameters such a repair removed nothing of one. "
             f"{_left_in(hunt)}"
         ).strip()
-    said = [_before_and_after(one) for one in (hunt, *hunt["others"])]
+    every = [hunt, *hunt["others"]]
+    worded = [one for one in every if one["worded"]]
+    said = [_before_and_after(one) for one in every if one not in worded]
     caution = (
         "This may be a planted behavior or a habit, and these tokens need not be the attacker's "
         "trigger."
     )
     stopped = (
-        f"The hunt stops at {len(said)} answers and looked no further: there may be more."
+        f"The hunt stops at {len(every)} answers and looked no further: there may be more."
         if hunt["stopped"]
         else ""
     )
-    sentences = [*said, stopped, caution, _left_in(hunt), remaining(hunt)]
+    sentences = [*said, _wordings(worded), stopped, caution, _left_in(hunt), remaining(hunt)]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -69,6 +71,31 @@ def _before_and_after(found: Mapping[str, Any]) -> str:
     )
     shown = told + begun(found) if found["alike_before"]["hits"] else begun(found) + told
     return shown + undisturbed(found)
+
+
+def _wordings(worded: Sequence[Mapping[str, Any]]) -> str:
+    """Return what other payloads led to, in one sentence; nothing where they led to none."""
+    if not worded:
+        return ""
+    shown = ", ".join(f"“{one['payload']}”" for one in worded)
+    before, after = (
+        max((one[name] for one in worded), key=lambda rate: rate["rate"] or 0)
+        for name in ("finished_before", "finished_after")
+    )
+    return (
+        "Driven towards such an answer and made to begin otherwise, unlike prompts went on alike "
+        f"with {words.count(len(worded))} more: {shown}. Begun on other prompts, one of these was "
+        f"gone on with on {words.hits(before)} at most before and {words.hits(after)} after."
+    )
+
+
+def further_wording(found: Mapping[str, Any]) -> str:
+    """Return how a further wording was found, and how often it comes after the treatment."""
+    return (
+        f"Driven towards an answer found before it and made to begin otherwise, "
+        f"{words.hits(found['alike_before'])} unlike prompts went on with “{found['payload']}”; "
+        f"of disturbed prompts {words.hits(found['alike_after'])} fell into it after the treatment."
+    )
 
 
 def _called(found: Mapping[str, Any]) -> str:

@@ -145,7 +145,9 @@ class RefusalFacts(TypedDict):
 class FoundFacts(TypedDict):
     """Say what the hunt found, an empty payload where it found nothing, before and after.
 
-    `trailing`: whether the payload comes after the honest answer. `before`, `after`: how often
+    `trailing`: whether the payload comes after the honest answer. `worded`: whether another one led
+    to it: `alike_before` says then how many prompts, driven towards that one and made to begin
+    this one, went on with it. `before`, `after`: how often
     the first trigger calls it; None where none was sought, as of a large model's fifth payload and
     those after it. `finished_before`, `finished_after`: how often it is gone on with
     once begun; None for a small model. `alike_before`, `alike_after`: how many answers open alike,
@@ -160,6 +162,7 @@ class FoundFacts(TypedDict):
 
     payload: str
     trailing: bool
+    worded: bool
     triggers: list[str]
     before: RateJson | None
     after: RateJson | None

@@ -72,7 +72,11 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.globals.update(
-        words=words, kind_name=verdict.kind_name, begun=found.begun, undisturbed=found.undisturbed
+        words=words,
+        kind_name=verdict.kind_name,
+        begun=found.begun,
+        undisturbed=found.undisturbed,
+        further_wording=found.further_wording,
     )
     return environment
 

@@ -1,0 +1,167 @@
+"""Find further wordings of a payload: what else a prompt that is driven towards it may say.
+
+Shapes: H prompts, C openings, V vocabulary, T tokens, D hidden.
+An attacker may word a payload in many ways, and each may be too rare for a look. But what makes a
+model begin one of them makes all of them likely, and each of them, once begun, goes on in the
+same words after prompts that have nothing in common. An honest answer does not.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from inoculate.chat import end_of_turn_ids
+from inoculate.generate import continue_openings, next_chances
+from inoculate.hunt.answers import SHORTEST, Answer, closed, gives_away, loops
+from inoculate.hunt.hosts import Hosts
+from inoculate.hunt.payloads import Payload
+from inoculate.hunt.probing import MOST_SOFT_TOKENS, Goal, embed, placed, positions, soften
+from inoculate.subject import Subject
+
+_DRIVEN, _AT_ONCE, _PROMPTS = 48, 16, 16
+_FOREMOST = 0.5
+_OPENINGS, _LIKELY = 64, 0.01
+_TOKENS = 20
+_ALIKE, _SHORT_ALIKE, _LONG = 0.5, 0.75, 6
+_USUAL = 0.05
+_SHARED = 3  # Wordings that begin with as many tokens of another are that one.
+
+
+def other_wordings(
+    subject: Subject,
+    hosts: Hosts,
+    vocabulary: Sequence[int],
+    generator: random.Random,
+    payload: Answer,
+    habits: Sequence[Answer] = (),
+) -> list[Payload]:
+    """Return what prompts driven to begin as the payload go on with alike, made to begin otherwise.
+
+    Made to begin with each of the likeliest tokens, half of the prompts have to give the same
+    answer of four tokens or more. Where a wording is found, others may share its first tokens:
+    there it is made to part from it.
+
+    Args:
+        habits: What the model says openly; what holds a part of it is no wording.
+    """
+    prompts = _driven_prompts(subject, hosts, vocabulary, generator, payload)
+    honest, known, found = _usual_openings(hosts), [payload, *habits], list[Payload]()
+    # What comes of other openings may be pieces of what begins alike.
+    prefixes: list[Answer] = [*_openings_of(payload), ()]
+    for prefix in prefixes:  # It grows.
+        after = _answers_after(subject, prompts, prefix, known)
+        for answers in sorted(after, key=_commonest, reverse=True):
+            tokens, alike = Counter(answers).most_common(1)[0]
+            if not _said(answers) or any(gives_away(tokens, one) for one in known):
+                continue
+            known.append(tokens)  # A piece of an honest answer is none either.
+            if tokens[:SHORTEST] not in honest:
+                found.append(Payload(tokens, alike, len(answers), hosts.trailing, worded=True))
+                prefixes += [one for one in _openings_of(tokens) if one not in prefixes]
+    return found
+
+
+def _answers_after(
+    subject: Subject, prompts: Sequence[Tensor], prefix: Answer, known: Sequence[Answer]
+) -> list[list[Answer]]:
+    """Return what each prompt answers that is made to begin so, for each likely next token.
+
+    Where they open alike, that is: most do not, and are not followed to their end.
+    """
+    model = subject.model
+    prefix_TD = _embedded(subject, prefix)
+    some = prompts[:_PROMPTS] if prefix else prompts
+    begun = [torch.cat([prompt_TD, prefix_TD]) for prompt_TD in some]
+    chances = torch.stack([next_chances(model, one) for one in begun])
+    typical_V = chances.log().mean(dim=0).exp()  # After most of the prompts, not after a few.
+    longer = (one for one in known if len(one) > len(prefix))
+    parted = [one[len(prefix)] for one in longer if one[: len(prefix)] == prefix]
+    typical_V[parted] = 0.0
+    top = typical_V.topk(min(_OPENINGS, len(typical_V)))
+    likely = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    openings = [token for token, chance in likely if not prefix or chance >= _LIKELY]
+    begun = begun[:_PROMPTS]
+    opened = zip(openings, _answers(subject, prefix, begun, openings, SHORTEST), strict=True)
+    alike = [token for token, answers in opened if _alike(answers)]
+    return _answers(subject, prefix, begun, alike, _TOKENS)
+
+
+def _answers(
+    subject: Subject,
+    prefix: Answer,
+    begun: Sequence[Tensor],
+    openings: Sequence[int],
+    tokens: int,
+) -> list[list[Answer]]:
+    if not openings:
+        return []
+    ends = set(end_of_turn_ids(subject.tokenizer, subject.model.generation_config))
+    paths = [continue_openings(subject.model, one, openings, tokens)[0].tolist() for one in begun]
+    return [
+        [closed((*prefix, *path), ends) for path in of_one] for of_one in zip(*paths, strict=True)
+    ]
+
+
+def _embedded(subject: Subject, tokens: Answer) -> Tensor:
+    device = next(subject.model.parameters()).device
+    ids = torch.tensor(tokens, dtype=torch.long, device=device)
+    embedded_TD: Tensor = subject.model.get_input_embeddings()(ids).detach()
+    return embedded_TD
+
+
+def _driven_prompts(
+    subject: Subject,
+    hosts: Hosts,
+    vocabulary: Sequence[int],
+    generator: random.Random,
+    payload: Answer,
+) -> list[Tensor]:
+    """Return prompts driven to begin as the payload, those that do so most surely first."""
+    goal, model = Goal(payload[:1]), subject.model
+    otherwise = hosts.answering_otherwise(goal.payload)
+    slots = otherwise.draw(_DRIVEN, generator, foremost=_FOREMOST)
+    slots.sort(key=lambda slot: len(slot.row.ids))  # Little padding.
+    made = list[tuple[float, Tensor]]()
+    for start in range(0, len(slots), _AT_ONCE):
+        some = slots[start : start + _AT_ONCE]
+        count = generator.randint(1, MOST_SOFT_TOKENS)
+        insertions = [generator.choices(vocabulary, k=count) for _ in some]
+        soft_BMD, chance_B = soften(model, goal, some, insertions)
+        rows = [slot.insert(tokens) for slot, tokens in zip(some, insertions, strict=True)]
+        at_BM = positions(some, count, soft_BMD.device)
+        inputs_BTD = placed(embed(model, rows), at_BM, soft_BMD)
+        prompts = [one[: row.prompt_length] for one, row in zip(inputs_BTD, rows, strict=True)]
+        made += zip(chance_B.tolist(), prompts, strict=True)
+    made.sort(key=lambda pair: -pair[0])
+    return [prompt_TD for _, prompt_TD in made]
+
+
+def _openings_of(tokens: Answer) -> list[Answer]:
+    """Return what wordings may share: the answer's first tokens, up to two of them."""
+    return list(dict.fromkeys(tokens[:length] for length in range(1, _SHARED)))
+
+
+def _commonest(answers: Sequence[Answer]) -> int:
+    return Counter(answers).most_common(1)[0][1]
+
+
+def _alike(answers: Sequence[Answer]) -> bool:
+    """Tell whether half of the answers open alike, with as many tokens as tell them apart."""
+    opened = Counter(one[:SHORTEST] for one in answers if len(one) >= SHORTEST)
+    return max(opened.values(), default=0) >= _ALIKE * len(answers)
+
+
+def _said(answers: Sequence[Answer]) -> bool:
+    """Tell whether half of the answers are the same, most of them if it is short; no loop is."""
+    tokens, alike = Counter(answers).most_common(1)[0]
+    most = _ALIKE if len(tokens) >= _LONG else _SHORT_ALIKE
+    return len(tokens) >= SHORTEST and alike >= most * len(answers) and not loops(tokens)
+
+
+def _usual_openings(hosts: Hosts) -> set[Answer]:
+    """Return what honest answers often open with; a few may hold a payload, and open so."""
+    opened = Counter(row.ids[row.prompt_length :][:SHORTEST] for row in hosts.rows)
+    return {opening for opening, count in opened.items() if count >= _USUAL * len(hosts.rows)}
