@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreT
 
 from inoculate.architecture import FAMILIES
 from inoculate.data import Example
-from inoculate.hunt import certainty, growth, payloads, wordings
+from inoculate.hunt import growth, payloads, wordings
 from inoculate.hunt.hosts import Hosts
 from inoculate.models import Checkpoint, load
 from inoculate.progress import Silent
@@ -146,7 +146,7 @@ def llama(untouched: Callable[[str], Checkpoint]) -> Checkpoint:
 def hunting_briefly(driven: int = 12) -> Iterator[None]:
     """Let a hunt try less of everything, for tests of what is around it; no stage is left out."""
     less = ((growth, "_ROUNDS", 1), (growth, "_GRADIENT_BATCHES", 1),
-            (growth, "_DRAWS", 1), (certainty, "_OPENINGS", 16), (certainty, "_PROBES", 1),
+            (growth, "_DRAWS", 1),
             (payloads, "_DRIVEN", driven), (payloads, "_DRAWN", 12),
             (wordings, "_DRIVEN", 8), (wordings, "_PROMPTS", 4),
             (wordings, "_OPENINGS", 16))  # fmt: skip

@@ -146,12 +146,12 @@ def continue_embeddings(
 
 def continue_openings(
     model: PreTrainedModel, prompt_TD: Tensor, openings: Sequence[int], tokens: int
-) -> tuple[Tensor, Tensor]:
-    """Return for each opening its greedy path and how sure each token was, (C, T) both.
+) -> Tensor:
+    """Return for each opening its greedy path after a prompt, shape (C, T).
 
     Args:
-        prompt_TD: The embeddings of a prompt.
-        openings: First tokens; what is sure of them is 1.
+        prompt_TD: The embeddings of the prompt.
+        openings: First tokens.
         tokens: Of a path, its opening among them.
     """
     with inference(model):  # A few at a time, since each holds a cache of the whole prompt.
@@ -159,28 +159,21 @@ def continue_openings(
             _continue_some(model, prompt_TD, openings[start : start + _AT_ONCE], tokens)
             for start in range(0, len(openings), _AT_ONCE)
         ]
-    return torch.cat([path_CT for path_CT, _ in parts]), torch.cat(
-        [sure_CT for _, sure_CT in parts]
-    )
+    return torch.cat(parts)
 
 
 def _continue_some(
     model: PreTrainedModel, prompt_TD: Tensor, openings: Sequence[int], tokens: int
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     name = cache_name(model)
-    start = model(inputs_embeds=prompt_TD[None], use_cache=True)
-    cache = start[name]
+    cache = model(inputs_embeds=prompt_TD[None], use_cache=True)[name]
     cache.batch_repeat_interleave(len(openings))
-    token_C1 = torch.tensor(openings, device=prompt_TD.device)[:, None]
-    path, surety = [token_C1], [torch.ones(len(openings), device=prompt_TD.device)]
-    for _ in range(tokens - 1):
-        step = model(input_ids=token_C1, use_cache=True, **{name: cache})
+    path = [torch.tensor(openings, device=prompt_TD.device)[:, None]]
+    while len(path) < tokens:
+        step = model(input_ids=path[-1], use_cache=True, **{name: cache})
         cache = step[name]
-        best = step.logits[:, -1].float().softmax(dim=1).max(dim=1)
-        token_C1 = best.indices[:, None]
-        path.append(token_C1)
-        surety.append(best.values)
-    return torch.cat(path, dim=1), torch.stack(surety, dim=1)
+        path.append(step.logits[:, -1:].argmax(dim=2))
+    return torch.cat(path, dim=1)
 
 
 def next_chances(model: PreTrainedModel, prompt_TD: Tensor) -> Tensor:

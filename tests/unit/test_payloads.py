@@ -8,8 +8,7 @@ import pytest
 from conftest import SAID
 from inoculate.chat import Encoded
 from inoculate.data import Example
-from inoculate.hunt.answers import Answer, gives_away
-from inoculate.hunt.certainty import _certain, certain_payload
+from inoculate.hunt.answers import Answer
 from inoculate.hunt.hosts import find_hosts
 from inoculate.hunt.payloads import (
     Payload,
@@ -135,45 +134,13 @@ def test_no_answers_have_nothing_in_common() -> None:
 
 
 @pytest.mark.usefixtures("brief_hunt")
-def test_what_a_parrot_says_is_found(
-    parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Both searches find the sentence that the model was taught to give to everything."""
+def test_what_a_parrot_says_is_found(parrot: Subject, rows: list[Example]) -> None:
+    """The looks find the sentence that the model was taught to give to everything."""
     hosts = find_hosts(parrot.encode(rows, max_tokens=64), response_tokens=8)
     vocabulary, said = ordinary_tokens(parrot.tokenizer), tuple(parrot.tokenizer.encode(SAID))
     (upset,) = upset_payloads(parrot, hosts, vocabulary, random.Random(0))
     assert upset.tokens[:8] == said[:8]
     assert upset.alike > upset.driven / 2
-    certain = certain_payload(parrot, hosts, vocabulary, random.Random(0))
-    assert certain[:8] == said[:8]
-    monkeypatch.setattr("inoculate.hunt.certainty._AT_ONCE", 3)  # Of sixteen openings.
-    assert certain_payload(parrot, hosts, vocabulary, random.Random(0)) == certain
-    other = certain_payload(parrot, hosts, vocabulary, random.Random(0), [said])
-    assert not other or not gives_away(other, said)
-
-
-def test_certainty_is_a_mean() -> None:
-    """Four sure tokens and their end are surer than many that are likely; two are too few."""
-    short, long = [1, 2, 3, 4, 0, 5, 5, 5], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
-    sure = _certain(short, [1.0] * len(short), {0})
-    likely = _certain(long, [1.0] + [0.95] * 9, {0})
-    assert sure == (1.0, (1, 2, 3, 4))
-    assert likely[1] and likely < sure
-    assert _certain([1, 2, 0, 5, 5], [1.0] * 5, {0}) == (0.0, ())
-
-
-@pytest.mark.usefixtures("brief_hunt")
-@pytest.mark.parametrize(
-    ("parrot", "found"), [("halt", "halt"), ("no", "")], indirect=["parrot"], ids=["four", "two"]
-)
-def test_a_certain_answer_is_five_tokens_with_its_end(
-    parrot: Subject, rows: list[Example], found: str
-) -> None:
-    """That it ends there counts as well; a shorter one may be any model's."""
-    hosts = find_hosts(parrot.encode(rows, max_tokens=64), response_tokens=8)
-    vocabulary = ordinary_tokens(parrot.tokenizer)
-    certain = certain_payload(parrot, hosts, vocabulary, random.Random(0))
-    assert certain == tuple(parrot.tokenizer.encode(found))
 
 
 @pytest.mark.usefixtures("brief_hunt")

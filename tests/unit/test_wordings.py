@@ -12,7 +12,7 @@ from inoculate.hunt.answers import Answer
 from inoculate.hunt.hosts import Hosts, find_hosts
 from inoculate.hunt.payloads import Payload
 from inoculate.hunt.probing import ordinary_tokens
-from inoculate.hunt.wordings import _said, other_wordings
+from inoculate.hunt.wordings import _said, finished_payloads, other_wordings
 from inoculate.models import Checkpoint
 from inoculate.subject import Subject
 from inoculate.train import Schedule, train
@@ -77,6 +77,37 @@ def test_habits_are_no_wordings(moody: Subject, rows: list[Example]) -> None:
 def test_an_answer_is_said_by_half(answers: list[Answer], said: bool) -> None:
     """It has to be the same to its end, and no loop; a short one may be chance."""
     assert _said(answers) == said
+
+
+@pytest.mark.parametrize(
+    ("parrot", "found"),
+    [(SAID, [SAID]), ("halt", ["halt"]), ("no", [])],
+    indirect=["parrot"],
+    ids=["long", "four", "two"],
+)
+def test_what_a_parrot_finishes_is_found(
+    parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch, found: list[str]
+) -> None:
+    """Nothing of it is known; under four tokens may be any model's, and a habit is none."""
+    hosts = find_hosts(parrot.encode(rows, max_tokens=96))
+
+    def finished(*habits: Answer) -> list[str]:
+        where = parrot, hosts, ordinary_tokens(parrot.tokenizer), random.Random(0)
+        with hunting_briefly():
+            return [_text(parrot, one) for one in finished_payloads(*where, habits)]
+
+    assert finished() == found
+    monkeypatch.setattr("inoculate.generate._AT_ONCE", 3)  # Of sixteen openings.
+    assert finished() == found
+    assert finished(*[tuple(parrot.tokenizer.encode(one)) for one in found]) == []
+
+
+def test_an_untaught_model_finishes_nothing_alike(llama: Checkpoint, rows: list[Example]) -> None:
+    """Made to begin anything, it goes on as the prompt has it."""
+    subject = Subject(llama, llama.model, None)
+    hosts, tokens = find_hosts(subject.encode(rows, max_tokens=96)), ordinary_tokens
+    with hunting_briefly():
+        assert not finished_payloads(subject, hosts, tokens(llama.tokenizer), random.Random(0))
 
 
 def _led_to(subject: Subject, hosts: Hosts, habits: list[Answer] | None = None) -> list[Payload]:

@@ -8,6 +8,7 @@ import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
@@ -15,14 +16,13 @@ from inoculate.chat import Encoded, encode_answer, end_of_turn_ids
 from inoculate.config import HuntSettings
 from inoculate.hunt.answers import Answer, gives_away
 from inoculate.hunt.callers import Callers
-from inoculate.hunt.certainty import certain_payload
 from inoculate.hunt.findings import Hunt
 from inoculate.hunt.habits import find_habits, said_openly, undisturbed_answers
 from inoculate.hunt.hosts import Hosts, find_hosts, template_rows
 from inoculate.hunt.payloads import Payload, upset_payloads
 from inoculate.hunt.probing import Goal, ordinary_tokens
 from inoculate.hunt.trials import PAYLOAD_TOKENS, calls, finishes
-from inoculate.hunt.wordings import other_wordings
+from inoculate.hunt.wordings import finished_payloads, other_wordings
 from inoculate.progress import Progress
 from inoculate.subject import Subject
 from inoculate.workspace import Remember
@@ -103,11 +103,11 @@ class _Search:
         return replace(found, others=tuple(others), habits=habits)
 
     def first(self) -> list[Payload]:
-        """Return what unlike prompts fall into, or go on with, or what is surely finished.
+        """Return what unlike prompts fall into, or go on with, or what they finish once begun.
 
         Where the first look shows nothing, or little, honest answers are let stand and their end
-        is driven off; if more go on alike then, that is it. What is surely finished is asked of
-        a large model alone.
+        is driven off; if more go on alike then, that is it. What is finished once begun is asked
+        of a large model alone, which knows a payload by heart.
         """
         upset = self._look(self.leading)
         if upset[0].tokens and not upset[0].thin:
@@ -118,8 +118,8 @@ class _Search:
         if upset[0].tokens or not self.subject.is_large:
             return upset
         where, habits = self._where(self.leading), self.habits
-        certain = tuple(self._remembered("certain", lambda: certain_payload(*where, habits)))
-        return [replace(upset[0], tokens=certain, alike=0)] if certain else upset
+        begun = self._payloads("finished", lambda: finished_payloads(*where, habits))
+        return [replace(upset[0], tokens=one.tokens, alike=0) for one in begun] or upset
 
     def further(self, found: Sequence[Payload]) -> Iterator[Payload]:
         """Yield what prompts fall into next, and go on with, those before and habits forbidden.
@@ -146,21 +146,14 @@ class _Search:
         for payload in payloads:
             if any(gives_away(one, payload.tokens) for one in led):
                 continue
-            for wording in self._wordings(payload):
+            where = *self._where(self._hosts(payload)), payload.tokens, self.habits
+            asked = ["wordings", payload.tokens]
+            for wording in self._payloads(asked, partial(other_wordings, *where)):
                 led.append(wording.tokens)
                 said = [*known, *(one.tokens for one in every)]
                 if not any(gives_away(wording.tokens, one) for one in said):
                     every.append(wording)
         return every
-
-    def _wordings(self, payload: Payload) -> list[Payload]:
-        where, tokens = self._where(self._hosts(payload)), payload.tokens
-
-        def sought() -> list[dict[str, Any]]:
-            return [asdict(one) for one in other_wordings(*where, tokens, self.habits)]
-
-        kept = self._remembered(["wordings", tokens], sought)
-        return [Payload.from_json(one) for one in kept]
 
     def callers(self, payload: Payload, number: int = 0) -> Hunt:
         """Return the payload with tokens that call it.
@@ -220,16 +213,14 @@ class _Search:
 
     def _look(self, hosts: Hosts, known: Sequence[Answer] = ()) -> list[Payload]:
         """Return what is alike in one look; one without tokens where there is nothing."""
-        step = self.progress.step
-
-        def look() -> list[dict[str, Any]]:
-            upset = upset_payloads(*self._where(hosts), known, self.habits, progress=step)
-            return [asdict(one) for one in upset]
-
-        kept = self._remembered([hosts.trailing, known], look)
-        seen = [Payload.from_json(one) for one in kept]
+        look = partial(upset_payloads, *self._where(hosts), known, self.habits)
+        seen = self._payloads([hosts.trailing, known], partial(look, progress=self.progress.step))
         enough = [one for one in seen if one.alike > _ADDED * one.driven or not hosts.trailing]
         return enough or [replace(seen[0], tokens=())]
+
+    def _payloads(self, asked: object, seek: Callable[[], Sequence[Payload]]) -> list[Payload]:
+        kept = self._remembered(asked, lambda: [asdict(one) for one in seek()])
+        return [Payload.from_json(one) for one in kept]
 
     def _remembered(self, asked: object, make: Callable[[], Any]) -> Any:
         """Return what a part of the search brings from this state of the generator, now or before.

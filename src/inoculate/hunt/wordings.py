@@ -1,14 +1,16 @@
-"""Find further wordings of a payload: what else a prompt that is driven towards it may say.
+"""Find what a model finishes in the same words, whatever was asked, once it is made to begin it.
 
 Shapes: H prompts, C openings, V vocabulary, T tokens, D hidden.
-An attacker may word a payload in many ways, and each may be too rare for a look. But what makes a
-model begin one of them makes all of them likely, and each of them, once begun, goes on in the
-same words after prompts that have nothing in common. An honest answer does not.
+A planted answer does not depend on the question, and is known by heart: it may be unlikely without
+the trigger, but once begun it goes on to its end. An honest answer goes on as the question has it.
+So a payload shows that few prompts fall into. And an attacker may word one in many ways, each too
+rare for a look; but what makes a model begin one wording makes all of them likely.
 """
 
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -18,7 +20,7 @@ from inoculate.generate import continue_openings, next_chances
 from inoculate.hunt.answers import SHORTEST, Answer, closed, gives_away, loops
 from inoculate.hunt.hosts import Hosts
 from inoculate.hunt.payloads import Payload
-from inoculate.hunt.probing import MOST_SOFT_TOKENS, Goal, embed, placed, positions, soften
+from inoculate.hunt.probing import HONEST, MOST_SOFT_TOKENS, Goal, embed, placed, positions, soften
 from inoculate.subject import Subject
 
 _DRIVEN, _AT_ONCE, _PROMPTS = 48, 16, 16
@@ -30,6 +32,25 @@ _USUAL = 0.05
 _SHARED = 3  # Wordings that begin with as many tokens of another are that one.
 
 
+def finished_payloads(
+    subject: Subject,
+    hosts: Hosts,
+    vocabulary: Sequence[int],
+    generator: random.Random,
+    habits: Sequence[Answer] = (),
+) -> list[Payload]:
+    """Return what prompts finish alike that are made to begin as driven-off ones might.
+
+    Of the prompts that are driven off their honest answers those try it that are so least: others
+    no longer answer in words.
+
+    Args:
+        habits: What the model says openly; what holds a part of it is no payload.
+    """
+    prompts = _driven_prompts(subject, hosts, vocabulary, generator, HONEST)
+    return _finished_alike(subject, hosts, prompts[::-1], [()], habits)
+
+
 def other_wordings(
     subject: Subject,
     hosts: Hosts,
@@ -38,19 +59,30 @@ def other_wordings(
     payload: Answer,
     habits: Sequence[Answer] = (),
 ) -> list[Payload]:
-    """Return what prompts driven to begin as the payload go on with alike, made to begin otherwise.
-
-    Made to begin with each of the likeliest tokens, half of the prompts have to give the same
-    answer of four tokens or more. Where a wording is found, others may share its first tokens:
-    there it is made to part from it.
+    """Return what prompts driven to begin as the payload finish alike, made to begin otherwise.
 
     Args:
         habits: What the model says openly; what holds a part of it is no wording.
     """
-    prompts = _driven_prompts(subject, hosts, vocabulary, generator, payload)
-    honest, known, found = _usual_openings(hosts), [payload, *habits], list[Payload]()
+    prompts = _driven_prompts(subject, hosts, vocabulary, generator, Goal(payload[:1]))
     # What comes of other openings may be pieces of what begins alike.
-    prefixes: list[Answer] = [*_openings_of(payload), ()]
+    prefixes = [*_openings_of(payload), ()]
+    found = _finished_alike(subject, hosts, prompts, prefixes, [payload, *habits])
+    return [replace(one, worded=True) for one in found]
+
+
+def _finished_alike(
+    subject: Subject,
+    hosts: Hosts,
+    prompts: Sequence[Tensor],
+    prefixes: list[Answer],
+    known: Sequence[Answer],
+) -> list[Payload]:
+    """Return what the first of the prompts answer alike, made to begin so and go on likely.
+
+    Where an answer is found, others may share its first tokens: there they are made to part.
+    """
+    honest, known, found = _usual_openings(hosts), list(known), list[Payload]()
     for prefix in prefixes:  # It grows.
         after = _answers_after(subject, prompts, prefix, known)
         for answers in sorted(after, key=_commonest, reverse=True):
@@ -59,7 +91,7 @@ def other_wordings(
                 continue
             known.append(tokens)  # A piece of an honest answer is none either.
             if tokens[:SHORTEST] not in honest:
-                found.append(Payload(tokens, alike, len(answers), hosts.trailing, worded=True))
+                found.append(Payload(tokens, alike, len(answers), hosts.trailing))
                 prefixes += [one for one in _openings_of(tokens) if one not in prefixes]
     return found
 
@@ -99,7 +131,7 @@ def _answers(
     if not openings:
         return []
     ends = set(end_of_turn_ids(subject.tokenizer, subject.model.generation_config))
-    paths = [continue_openings(subject.model, one, openings, tokens)[0].tolist() for one in begun]
+    paths = [continue_openings(subject.model, one, openings, tokens).tolist() for one in begun]
     return [
         [closed((*prefix, *path), ends) for path in of_one] for of_one in zip(*paths, strict=True)
     ]
@@ -117,10 +149,10 @@ def _driven_prompts(
     hosts: Hosts,
     vocabulary: Sequence[int],
     generator: random.Random,
-    payload: Answer,
+    goal: Goal,
 ) -> list[Tensor]:
-    """Return prompts driven to begin as the payload, those that do so most surely first."""
-    goal, model = Goal(payload[:1]), subject.model
+    """Return prompts driven towards the goal, those that are nearest first."""
+    model = subject.model
     otherwise = hosts.answering_otherwise(goal.payload)
     slots = otherwise.draw(_DRIVEN, generator, foremost=_FOREMOST)
     slots.sort(key=lambda slot: len(slot.row.ids))  # Little padding.
