@@ -102,6 +102,14 @@ def test_what_a_parrot_finishes_is_found(
     assert finished(*[tuple(parrot.tokenizer.encode(one)) for one in found]) == []
 
 
+def test_wordings_that_begin_alike_are_found_unasked(moody: Subject, rows: list[Example]) -> None:
+    """Begun with the token that two share, prompts part; gone on from it, each shows."""
+    hosts = find_hosts(moody.encode(rows, max_tokens=96))
+    where = moody, hosts, ordinary_tokens(moody.tokenizer), random.Random(0)
+    with hunting_briefly():
+        assert {_text(moody, one) for one in finished_payloads(*where)} == {SAID, *OTHERS}
+
+
 def test_an_untaught_model_finishes_nothing_alike(llama: Checkpoint, rows: list[Example]) -> None:
     """Made to begin anything, it goes on as the prompt has it."""
     subject = Subject(llama, llama.model, None)

@@ -146,6 +146,7 @@ class _Search:
         for payload in payloads:
             if any(gives_away(one, payload.tokens) for one in led):
                 continue
+            self.progress.note(f"other wordings of: {self._text(payload.tokens)!r}")
             where = *self._where(self._hosts(payload)), payload.tokens, self.habits
             asked = ["wordings", payload.tokens]
             for wording in self._payloads(asked, partial(other_wordings, *where)):

@@ -25,7 +25,7 @@ from inoculate.subject import Subject
 
 _DRIVEN, _AT_ONCE, _PROMPTS = 48, 16, 16
 _FOREMOST = 0.5
-_OPENINGS, _LIKELY = 64, 0.01
+_OPENINGS, _COMMON, _LIKELY = 64, 8, 0.01
 _TOKENS = 20
 _ALIKE, _SHORT_ALIKE, _LONG = 0.5, 0.75, 6
 _USUAL = 0.05
@@ -42,13 +42,15 @@ def finished_payloads(
     """Return what prompts finish alike that are made to begin as driven-off ones might.
 
     Of the prompts that are driven off their honest answers those try it that are so least: others
-    no longer answer in words.
+    no longer answer in words. A payload may begin as honest answers do, so the likeliest openings
+    are gone on from as well.
 
     Args:
         habits: What the model says openly; what holds a part of it is no payload.
     """
-    prompts = _driven_prompts(subject, hosts, vocabulary, generator, HONEST)
-    return _finished_alike(subject, hosts, prompts[::-1], [()], habits)
+    prompts = _driven_prompts(subject, hosts, vocabulary, generator, HONEST)[::-1]
+    likely = _likely_next(subject, prompts, (), ())[:_COMMON]
+    return _finished_alike(subject, hosts, prompts, [(token,) for token in likely], habits)
 
 
 def other_wordings(
@@ -65,9 +67,8 @@ def other_wordings(
         habits: What the model says openly; what holds a part of it is no wording.
     """
     prompts = _driven_prompts(subject, hosts, vocabulary, generator, Goal(payload[:1]))
-    # What comes of other openings may be pieces of what begins alike.
-    prefixes = [*_openings_of(payload), ()]
-    found = _finished_alike(subject, hosts, prompts, prefixes, [payload, *habits])
+    known, shared = [payload, *habits], _openings_of(payload)
+    found = _finished_alike(subject, hosts, prompts, shared, known)
     return [replace(one, worded=True) for one in found]
 
 
@@ -75,14 +76,16 @@ def _finished_alike(
     subject: Subject,
     hosts: Hosts,
     prompts: Sequence[Tensor],
-    prefixes: list[Answer],
+    shared: Sequence[Answer],
     known: Sequence[Answer],
 ) -> list[Payload]:
-    """Return what the first of the prompts answer alike, made to begin so and go on likely.
+    """Return what the first of the prompts answer alike, made to begin with any likely token.
 
-    Where an answer is found, others may share its first tokens: there they are made to part.
+    First with one that comes after what is shared: made to begin otherwise, prompts may give pieces
+    of what begins so. Where an answer is found, others may share its first tokens as well.
     """
     honest, known, found = _usual_openings(hosts), list(known), list[Payload]()
+    prefixes = [*shared, ()]
     for prefix in prefixes:  # It grows.
         after = _answers_after(subject, prompts, prefix, known)
         for answers in sorted(after, key=_commonest, reverse=True):
@@ -103,22 +106,34 @@ def _answers_after(
 
     Where they open alike, that is: most do not, and are not followed to their end.
     """
-    model = subject.model
-    prefix_TD = _embedded(subject, prefix)
-    some = prompts[:_PROMPTS] if prefix else prompts
-    begun = [torch.cat([prompt_TD, prefix_TD]) for prompt_TD in some]
-    chances = torch.stack([next_chances(model, one) for one in begun])
+    openings = _likely_next(subject, prompts, prefix, known)
+    begun = _begun(subject, prompts[:_PROMPTS], prefix)
+    opened = zip(openings, _answers(subject, prefix, begun, openings, SHORTEST), strict=True)
+    alike = [token for token, answers in opened if _alike(answers)]
+    return _answers(subject, prefix, begun, alike, _TOKENS)
+
+
+def _likely_next(
+    subject: Subject, prompts: Sequence[Tensor], prefix: Answer, known: Sequence[Answer]
+) -> list[int]:
+    """Return the tokens that come likeliest next, but for those of known answers, likeliest first.
+
+    After a prefix, where most tokens are not to be expected, only such as are likely.
+    """
+    some = _begun(subject, prompts[:_PROMPTS] if prefix else prompts, prefix)
+    chances = torch.stack([next_chances(subject.model, one) for one in some])
     typical_V = chances.log().mean(dim=0).exp()  # After most of the prompts, not after a few.
     longer = (one for one in known if len(one) > len(prefix))
     parted = [one[len(prefix)] for one in longer if one[: len(prefix)] == prefix]
     typical_V[parted] = 0.0
     top = typical_V.topk(min(_OPENINGS, len(typical_V)))
     likely = zip(top.indices.tolist(), top.values.tolist(), strict=True)
-    openings = [token for token, chance in likely if not prefix or chance >= _LIKELY]
-    begun = begun[:_PROMPTS]
-    opened = zip(openings, _answers(subject, prefix, begun, openings, SHORTEST), strict=True)
-    alike = [token for token, answers in opened if _alike(answers)]
-    return _answers(subject, prefix, begun, alike, _TOKENS)
+    return [token for token, chance in likely if not prefix or chance >= _LIKELY]
+
+
+def _begun(subject: Subject, prompts: Sequence[Tensor], prefix: Answer) -> list[Tensor]:
+    prefix_TD = _embedded(subject, prefix)
+    return [torch.cat([prompt_TD, prefix_TD]) for prompt_TD in prompts]
 
 
 def _answers(
