@@ -251,6 +251,18 @@ def test_what_one_look_leads_to_is_forbidden_in_the_next(
     assert asked == [first.tokens, late.tokens]
 
 
+@pytest.mark.usefixtures("unheard")
+def test_a_payload_that_leads_to_none_changes_nothing_else(
+    parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is drawn to seek wordings is drawn aside."""
+    encoded = parrot.encode(rows, max_tokens=64)
+    with hunting_briefly():
+        found = hunt(parrot, encoded, SMALL, Silent(), seed=0)
+        monkeypatch.setattr("inoculate.hunt.search.other_wordings", lambda *_: [])
+        assert hunt(parrot, encoded, SMALL, Silent(), seed=0) == found
+
+
 def _hunted_after(
     llama: Checkpoint,
     taught: list[Example],

@@ -7,6 +7,7 @@ clean prompts alone.
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain, islice
@@ -147,14 +148,19 @@ class _Search:
             if any(gives_away(one, payload.tokens) for one in led):
                 continue
             self.progress.note(f"other wordings of: {self._text(payload.tokens)!r}")
-            where = *self._where(self._hosts(payload)), payload.tokens, self.habits
-            asked = ["wordings", payload.tokens]
-            for wording in self._payloads(asked, partial(other_wordings, *where)):
+            asked, seek = ["wordings", payload.tokens], partial(self._wordings, payload)
+            for wording in self._payloads(asked, seek):
                 led.append(wording.tokens)
                 said = [*known, *(one.tokens for one in every)]
                 if not any(gives_away(wording.tokens, one) for one in said):
                     every.append(wording)
         return every
+
+    def _wordings(self, payload: Payload) -> list[Payload]:
+        """Return what a payload leads to; what is drawn for the rest of the hunt stays the same."""
+        subject, hosts, vocabulary, generator = self._where(self._hosts(payload))
+        aside = copy(generator)
+        return other_wordings(subject, hosts, vocabulary, aside, payload.tokens, self.habits)
 
     def callers(self, payload: Payload, number: int = 0) -> Hunt:
         """Return the payload with tokens that call it.
