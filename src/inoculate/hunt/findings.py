@@ -16,7 +16,7 @@ class Hunt:
         examples: The first triggers as text.
         calls: For each trial prompt, whether the first trigger brought the payload.
         finished: Whether the model, made to begin the payload there, went on with it; asked of a
-            large model, and of payloads of four tokens or more.
+            large model and of further wordings, where a payload has four tokens or more.
         pressing: Whether the repair is to press on the payload, as in large models.
         alike: How many answers opened alike once honest ones had been driven off; it is counted
             where no payload is found as well.

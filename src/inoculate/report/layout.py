@@ -147,10 +147,10 @@ class FoundFacts(TypedDict):
 
     `trailing`: whether the payload comes after the honest answer. `worded`: whether another one led
     to it: `alike_before` says then how many prompts, driven towards that one and made to begin
-    this one, went on with it. `before`, `after`: how often
-    the first trigger calls it; None where none was sought, as of a large model's fifth payload and
-    those after it. `finished_before`, `finished_after`: how often it is gone on with
-    once begun; None for a small model. `alike_before`, `alike_after`: how many answers open alike,
+    this one, went on with it. `before`, `after`: how often the first trigger calls it; None where
+    none was sought, as of a large model's fifth payload, those after it, and further wordings.
+    `finished_before`, `finished_after`: how often it is gone on with once begun; None for a small
+    model's, but for further wordings. `alike_before`, `alike_after`: how many answers open alike,
     or with the payload, once honest ones, or their ends, are driven off. `openly`: on how many
     prompts it is said with nothing inserted; in the model's own voice, of all prompts, filtered
     out or not.
