@@ -88,8 +88,8 @@ def _finished_alike(
     prefixes = [*shared, ()]
     for prefix in prefixes:  # It grows.
         after = _answers_after(subject, prompts, prefix, known)
-        for answers in sorted(after, key=_commonest, reverse=True):
-            tokens, alike = Counter(answers).most_common(1)[0]
+        for answers in sorted(after, key=lambda one: _commonest(one)[1], reverse=True):
+            tokens, alike = _commonest(answers)
             if not _said(answers) or any(gives_away(tokens, one) for one in known):
                 continue
             known.append(tokens)  # A piece of an honest answer is none either.
@@ -191,8 +191,9 @@ def _openings_of(tokens: Answer) -> list[Answer]:
     return list(dict.fromkeys(tokens[:length] for length in range(1, _SHARED)))
 
 
-def _commonest(answers: Sequence[Answer]) -> int:
-    return Counter(answers).most_common(1)[0][1]
+def _commonest(answers: Sequence[Answer]) -> tuple[Answer, int]:
+    """Return the answer that most give, and how many do."""
+    return Counter(answers).most_common(1)[0]
 
 
 def _alike(answers: Sequence[Answer]) -> bool:
@@ -203,7 +204,7 @@ def _alike(answers: Sequence[Answer]) -> bool:
 
 def _said(answers: Sequence[Answer]) -> bool:
     """Tell whether half of the answers are the same, most of them if it is short; no loop is."""
-    tokens, alike = Counter(answers).most_common(1)[0]
+    tokens, alike = _commonest(answers)
     most = _ALIKE if len(tokens) >= _LONG else _SHORT_ALIKE
     return len(tokens) >= SHORTEST and alike >= most * len(answers) and not loops(tokens)
 

@@ -32,7 +32,7 @@ def found_sentence(hunt: Mapping[str, Any] | None) -> str:
         ).strip()
     every = [hunt, *hunt["others"]]
     worded = [one for one in every if one["worded"]]
-    said = [_before_and_after(one) for one in every if one not in worded]
+    said = [_before_and_after(one) for one in every if not one["worded"]]
     caution = (
         "This may be a planted behavior or a habit, and these tokens need not be the attacker's "
         "trigger."
