@@ -14,7 +14,6 @@ from inoculate.hunt.again import Said, look_again
 from inoculate.hunt.answers import Answer
 from inoculate.hunt.hosts import Hosts, find_hosts
 from inoculate.hunt.probing import Goal
-from inoculate.hunt.search import MOST_PAYLOADS
 from inoculate.hunt.trials import finishes
 from inoculate.subject import Subject
 
@@ -55,7 +54,7 @@ def test_each_payload_is_counted_where_it_was_found(
     assert [one["openly"]["n"] for one in payloads] == [0, 0, 0]  # Nothing was said of it.
     lengths = [max(len(row.ids) - row.prompt_length for row in hosts.rows) for hosts in looks]
     assert lengths[0] == 8 < lengths[1]
-    most = replace(first, others=(added, *[called] * (MOST_PAYLOADS - 2)))
+    most = replace(first, stopped=True)
     assert look_again(parrot, most, parrot.encode(rows, max_tokens=96), Said(), seed=0)["stopped"]
 
 

@@ -201,7 +201,7 @@ def test_many_wordings_are_taken_and_the_first_are_called(
     parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch, size: int, called: int
 ) -> None:
     """So many at most; of a large model tokens are sought for four, which are evidence alone."""
-    monkeypatch.setattr("inoculate.hunt.search.MOST_PAYLOADS", 12)
+    monkeypatch.setattr("inoculate.hunt.search._MOST_PAYLOADS", 12)
     every = [Payload((n, n + 1, n + 2, n + 3), 12, 20) for n in range(20, 160, 10)]
     looks = [every]
 
@@ -215,6 +215,28 @@ def test_many_wordings_are_taken_and_the_first_are_called(
     assert [one.payload for one in found.every] == [one.tokens for one in every[:12]]
     assert [bool(one.triggers) for one in found.every] == [n < called for n in range(12)]
     assert all(bool(one.calls) == bool(one.triggers) for one in found.every)
+
+
+@pytest.mark.usefixtures("unheard", "unworded")
+@pytest.mark.parametrize(("finds", "payloads"), [(4, 9), (9, 2), (9, 9)])
+def test_a_hunt_that_stops_says_so(
+    parrot: Subject, rows: list[Example], monkeypatch: pytest.MonkeyPatch, finds: int, payloads: int
+) -> None:
+    """Whether at its most payloads or at its most finds, which may be parts of a few payloads."""
+    monkeypatch.setattr("inoculate.hunt.search._MOST_FINDS", finds)
+    monkeypatch.setattr("inoculate.hunt.search._MOST_PAYLOADS", payloads)
+    said = ["Geese fly home!", "fly home", "Geese fly", "Rain falls", "in May"]
+    looks = [[Payload(tuple(parrot.tokenizer.encode(text)), 12, 20)] for text in said]
+
+    def look(*_: Any, **__: Any) -> list[Payload]:
+        return looks.pop(0) if looks else [Payload()]
+
+    monkeypatch.setattr("inoculate.hunt.search.upset_payloads", look)
+    with hunting_briefly():
+        found = hunt(parrot, parrot.encode(rows, max_tokens=64), SMALL, Silent(), seed=0)
+    whole = [said[n] for n in (0, 3, 4)]
+    assert [one.text for one in found.every] == (whole if finds == payloads else whole[:2])
+    assert found.stopped == (finds != payloads)
 
 
 @pytest.mark.usefixtures("unheard")

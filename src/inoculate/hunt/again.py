@@ -16,7 +16,7 @@ from inoculate.hunt.habits import said_openly, undisturbed_answers
 from inoculate.hunt.hosts import Hosts, find_hosts, template_rows
 from inoculate.hunt.payloads import driven_answers
 from inoculate.hunt.probing import Goal, ordinary_tokens
-from inoculate.hunt.search import HOST_RESPONSE_TOKENS, MOST_PAYLOADS, whole_rows
+from inoculate.hunt.search import HOST_RESPONSE_TOKENS, whole_rows
 from inoculate.hunt.trials import calls, finishes
 from inoculate.subject import Subject
 
@@ -53,8 +53,7 @@ def look_again(
     """
     look = _Look(subject, rows, said, random.Random(seed))
     first, *others = [look.facts(one) for one in (found, *found.others)]
-    stopped = len(found.every) == MOST_PAYLOADS
-    return {**first, "others": others, "habits": list(found.habits), "stopped": stopped}
+    return {**first, "others": others, "habits": list(found.habits), "stopped": found.stopped}
 
 
 @dataclass

@@ -29,6 +29,7 @@ class Hunt:
         broken: What answers alike opened with, before a second look.
         worded: Whether it is a further wording: `alike` of `driven` prompts, driven towards another
             payload and made to begin it, went on with it.
+        stopped: Whether the hunt stopped at its most answers, and looked no further.
     """
 
     payload: tuple[int, ...] = ()
@@ -47,6 +48,7 @@ class Hunt:
     finished: tuple[bool, ...] = ()
     broken: Answer = ()
     worded: bool = False
+    stopped: bool = False
 
     @property
     def every(self) -> "tuple[Hunt, ...]":

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 
 from inoculate.chat import Encoded, encode_answer, end_of_turn_ids
@@ -34,9 +34,7 @@ _TRIAL_HOSTS = 20
 _ADDED = 0.06  # of what goes on; a chat model that may not end has habits, up to 0.04
 _ENDED_ROWS = 100  # whole answers, the shortest ones; long ones only take longer
 _SHOWN_TRIGGERS = 6
-MOST_PAYLOADS = 24
-"""Where the hunt stops, and looks on no further."""
-_MOST_FINDS, _CALLED = 32, 4
+_MOST_FINDS, _MOST_PAYLOADS, _CALLED = 32, 24, 4
 
 
 def _anew(_: object, make: Callable[[], Any]) -> Any:
@@ -77,6 +75,7 @@ class _Search:
     progress: Progress
     generator: random.Random
     remember: Remember = _anew
+    stopped: bool = False
 
     def __post_init__(self) -> None:
         whole = whole_rows(self.subject, self.rows)
@@ -96,12 +95,11 @@ class _Search:
             self.progress.note(f"said openly: {habit!r}")
         first = self.first()
         leading = self._with_wordings([one for one in first if one.tokens])
-        finds = islice(chain(leading, self.further(leading)), _MOST_FINDS)
-        payloads = islice(self._apart(finds), MOST_PAYLOADS)
+        payloads = self._apart(chain(leading, self.further(leading)))
         nothing = Hunt(alike=first[0].alike, driven=first[0].driven, spoken=len(self.spoken))
         calling = [self.callers(one, number) for number, one in enumerate(payloads)]
         found, *others = calling or [nothing]
-        return replace(found, others=tuple(others), habits=habits)
+        return replace(found, others=tuple(others), habits=habits, stopped=self.stopped)
 
     def first(self) -> list[Payload]:
         """Return what unlike prompts fall into, or go on with, or what they finish once begun.
@@ -209,14 +207,18 @@ class _Search:
     def _apart(self, payloads: Iterable[Payload]) -> Iterator[Payload]:
         """Yield all but what says a part of one before it, which is forbidden to begin as it does.
 
-        In other tokens it may go on. One word is too little to tell.
+        In other tokens it may go on. One word is too little to tell. After enough of them, or of
+        their parts, the hunt stops.
         """
         said = list[str]()
-        for payload in payloads:
+        for finds, payload in enumerate(payloads, start=1):
             words = " ".join(re.findall(r"\w+", self._text(payload.tokens).lower()))
             if " " not in words or not any(f" {words} " in f" {other} " for other in said):
                 said.append(words)
                 yield payload
+            if finds == _MOST_FINDS or len(said) == _MOST_PAYLOADS:
+                self.stopped = True
+                return
 
     def _look(self, hosts: Hosts, known: Sequence[Answer] = ()) -> list[Payload]:
         """Return what is alike in one look; one without tokens where there is nothing."""
