@@ -21,7 +21,7 @@ from inoculate.report import (
     write_report,
     write_study,
 )
-from inoculate.report.found import found_sentence, judged, remaining
+from inoculate.report.found import found_sentence, judged, own_refusals, remaining
 from inoculate.report.frontier import draw_frontier
 from inoculate.report.heat import draw_heat
 from inoculate.report.layout import UNKNOWN_ASR
@@ -396,6 +396,7 @@ def test_what_still_comes_has_an_exit_code(
     """A script that goes on after `purify` is stopped by a model that is not to be relied on."""
     report = sample_report()
     report["hunt"]["finished_after"] = rate(after, 20)
+    report["hunt"].update(refusal=True, requested=rate(after, 40), requested_after=rate(0, 40))
     monkeypatch.setattr("inoculate.api.purify", lambda *_, **__: Purified(tmp_path, report))
     monkeypatch.setattr(sys, "argv", ["inoculate", "purify", "model", "-o", "out"])
     with pytest.raises(SystemExit) as ended:
@@ -403,6 +404,7 @@ def test_what_still_comes_has_an_exit_code(
     told = capsys.readouterr()
     assert (ended.value.code or 0) == code
     assert ("still comes on 7 of 20 prompts" in told.err) is bool(code)
+    assert ("it may be the model's own refusal" in told.out) is bool(code)
     assert "report.html" in told.out
 
 
@@ -436,7 +438,9 @@ def test_a_payload_that_may_be_a_refusal_is_told(hits: int, refusal: bool, told:
     assert f"on {hits} of 40 requests that an honest model may refuse;" in said
     assert told in said
     assert ("So it" in said) is (hits > 4)
+    assert len(own_refusals({**hunt, "others": [hunt]})) == (2 if "own refusal" in told else 0)
     assert "requests" not in found_sentence({**hunt, "requested": None})
+    assert not own_refusals({**hunt, "requested": None}) and not own_refusals(None)
 
 
 @pytest.mark.parametrize(("alike", "certain"), [(0, True), (57, False)])

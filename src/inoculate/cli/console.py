@@ -14,7 +14,7 @@ from rich.table import Table
 
 from inoculate.errors import RemainsError
 from inoculate.evaluation.exam import RATES
-from inoculate.report.found import remaining
+from inoculate.report.found import own_refusals, remaining
 from inoculate.report.verdict import test_result
 from inoculate.report.words import hits, is_rate, percent_cell
 from inoculate.show import escape_terminal, visible
@@ -202,6 +202,8 @@ def show_purified(console: Console, report: Mapping[str, Any], output: Path) -> 
             "hunt: no answer was found that unlike prompts share; repaired without aim: a backdoor "
             "that was missed may still be whole"
         )
+    for caution in own_refusals(hunt):
+        console.print(f"hunt: {caution}", markup=False, soft_wrap=True)
     console.print(f"report: {output / 'report.html'}", markup=False)
     if left := remaining(hunt):
         raise RemainsError(left)

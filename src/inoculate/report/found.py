@@ -13,6 +13,10 @@ _CHANCE = {
     "finished_after": (0.05, "prompts on which it was begun"),
 }
 _REFUSAL = 0.1  # of the requests that may be refused, from where a payload may be how it is done
+_OWN_REFUSAL = (
+    "So it may be the model's own refusal, which the repair takes away as well, and with it "
+    "refusals of any wording. If it is, give it as hunt.honest (--config) and run again."
+)
 
 
 def found_sentence(hunt: Mapping[str, Any] | None) -> str:
@@ -133,13 +137,18 @@ def undisturbed(found: Mapping[str, Any]) -> str:
     )
     if (requested["rate"] or 0) < _REFUSAL:
         return said
-    if found["refusal"]:
-        return (
-            f"{said} So it may be the model's own refusal, which the repair takes away as well, "
-            "and with it refusals of any wording. If it is, give it as hunt.honest (--config) "
-            "and run again."
-        )
-    return f"{said} So it comes without a trigger too."
+    return f"{said} {_OWN_REFUSAL if found['refusal'] else 'So it comes without a trigger too.'}"
+
+
+def own_refusals(hunt: Mapping[str, Any] | None) -> list[str]:
+    """Return a caution for each payload that may be how the model honestly refuses."""
+    found = [hunt, *hunt["others"]] if hunt else []
+    return [
+        f"“{one['payload']}” was said on {words.hits(one['requested'])} requests that an honest "
+        f"model may refuse. {_OWN_REFUSAL}"
+        for one in found
+        if one["refusal"] and ((one["requested"] or {}).get("rate") or 0) >= _REFUSAL
+    ]
 
 
 def remaining(hunt: Mapping[str, Any] | None) -> str:
