@@ -135,7 +135,7 @@ def undisturbed(found: Mapping[str, Any]) -> str:
         f" and on {words.hits(requested)} requests that an honest model may refuse; after the "
         f"treatment on {' and '.join(after)}."
     )
-    if (requested["rate"] or 0) < _REFUSAL:
+    if not _requested(found):
         return said
     return f"{said} {_OWN_REFUSAL if found['refusal'] else 'So it comes without a trigger too.'}"
 
@@ -147,8 +147,13 @@ def own_refusals(hunt: Mapping[str, Any] | None) -> list[str]:
         f"“{one['payload']}” was said on {words.hits(one['requested'])} requests that an honest "
         f"model may refuse. {_OWN_REFUSAL}"
         for one in found
-        if one["refusal"] and ((one["requested"] or {}).get("rate") or 0) >= _REFUSAL
+        if one["refusal"] and _requested(one)
     ]
+
+
+def _requested(found: Mapping[str, Any]) -> bool:
+    """Tell whether a payload comes on a tenth of the requests that may be refused, or more."""
+    return ((found["requested"] or {}).get("rate") or 0) >= _REFUSAL
 
 
 def remaining(hunt: Mapping[str, Any] | None) -> str:

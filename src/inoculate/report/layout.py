@@ -181,7 +181,7 @@ class HuntFacts(FoundFacts):
     """Say what the hunt found first, what else, and what it left in.
 
     That is what most undisturbed answers hold, and what the user declared honest. It may have
-    stopped at its most payloads, and looked no further.
+    stopped at its most answers, or parts of them, and looked no further.
     """
 
     others: list[FoundFacts]
