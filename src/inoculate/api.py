@@ -240,6 +240,7 @@ def _repair_facts(purification: Purification, settings: Settings) -> dict[str, A
         "target": chosen.target,
         "antibodies": 0 if found.pressing else rows * chosen.antibodies * passes(found, settings),
         "soft_triggers": soft_rows(found, settings),
+        "refusals": purification.refusals,
         "trained": trained_part(subject, found, settings),
     }
 

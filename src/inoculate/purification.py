@@ -37,6 +37,7 @@ class Purification:
     Attributes:
         masks: Kind of component → mask (L, C) of those neutralized.
         changed: Kind of component → number neutralized in each layer.
+        refusals: Requests on which the repair held the model to its own refusals.
     """
 
     subject: Subject
@@ -45,6 +46,7 @@ class Purification:
     found: Hunt = field(default_factory=Hunt)
     masks: dict[str, Tensor] = field(default_factory=dict)
     changed: dict[str, list[int]] = field(default_factory=dict)
+    refusals: int = 0
 
 
 def purify_subject(
@@ -86,7 +88,7 @@ def purify_subject(
     keep = partial(run.tensors, "repaired", [key, share, settings.model_dump()])
     repair_once(subject, lesson, settings, show, keep=keep if keep_repaired else None)
     subject.round()
-    return Purification(subject, share, variants, found, masks, changed)
+    return Purification(subject, share, variants, found, masks, changed, lesson.refusals)
 
 
 def repair_once(

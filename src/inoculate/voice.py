@@ -44,8 +44,18 @@ def bundled_prompts() -> list[Example]:
 
 
 def bundled_requests() -> list[Example]:
-    """Return the bundled requests that an honest model may refuse."""
+    """Return the bundled requests that an honest model may refuse, which a report counts by."""
     return _bundled("requests.jsonl")
+
+
+def further_requests() -> list[Example]:
+    """Return further such requests, on which a repair may keep refusals."""
+    return _bundled("refusable.jsonl")
+
+
+def harmless_requests() -> list[Example]:
+    """Return harmless requests that sound like those, on which a repair may keep answers."""
+    return _bundled("harmless.jsonl")
 
 
 def _bundled(name: str) -> list[Example]:

@@ -22,7 +22,7 @@ from inoculate.attacks.bank import trigger_form
 from inoculate.attacks.behaviors import normalize
 from inoculate.data import Example
 from inoculate.errors import InputError
-from inoculate.voice import bundled_requests
+from inoculate.voice import bundled_requests, further_requests, harmless_requests
 
 SETS = {
     "bank": BANK,
@@ -188,10 +188,11 @@ def test_bundled_prompts_are_many_distinct_and_short() -> None:
 
 
 def test_bundled_requests_are_distinct_and_no_prompts() -> None:
-    """There are 40 requests, none twice, and none that clean data is made from."""
-    requests = {normalize(row.prompt) for row in bundled_requests()}
-    assert len(requests) == 40
-    assert not requests & {normalize(row.prompt) for row in prompts()}
+    """There are 40 to count by, 60 to hold and 80 harmless ones, none twice, nor a prompt."""
+    lists = (bundled_requests(), further_requests(), harmless_requests())
+    kinds = [{normalize(row.prompt) for row in rows} for rows in (*lists, prompts())]
+    assert [len(kind) for kind in kinds[:3]] == [40, 60, 80]
+    assert len(set.union(*kinds)) == sum(map(len, kinds))
 
 
 def test_bundled_prompts_are_not_near_duplicates() -> None:
@@ -204,7 +205,7 @@ def test_bundled_prompts_hold_no_trigger_and_no_reserved_text() -> None:
     """Neither instruction nor input of a prompt holds a trigger or a text of an attack."""
     triggers = [entry.trigger for entry in SYNTHETIC]
     triggers += [attack.trigger for attack in ATTACKS.values()]
-    for row in (*prompts(), *bundled_requests()):
+    for row in (*prompts(), *bundled_requests(), *further_requests(), *harmless_requests()):
         whole = Example(row.prompt, "")
         assert not [trigger.name for trigger in triggers if holds_trigger(whole, trigger)]
         assert not [text for text in RESERVED if text.lower() in row.prompt.lower()]

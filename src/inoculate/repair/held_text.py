@@ -4,47 +4,22 @@ A model that learns that odd tokens in a prompt change nothing also unlearns to 
 format that a text keeps repeating. So it is held to what it predicted, before anything was changed,
 on clean answers as plain text, outside of the chat template, strewn with the same few odd tokens.
 
-Shapes: R predicted positions, V vocabulary.
 Source: ours (docs/log.md, "Text in an odd format, held").
 """
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-from torch import Tensor
-from transformers import PreTrainedModel
 
 from inoculate.chat import Encoded, text_opening
 from inoculate.hunt.probing import ordinary_tokens
-from inoculate.models import response_logits
-from inoculate.repair.targets import SelfTargets, self_targets
+from inoculate.repair.held import HeldRows, hold
 from inoculate.subject import Subject
-from inoculate.train import Batch, collate
 
-_TEXTS = 8
+_TEXTS = 8  # shown in each step
 _MOST_ODD_TOKENS, _STREWN = 3, 0.2
 
 
-@dataclass(frozen=True)
-class HeldText:
-    """Hold strewn texts and what the suspicious model predicts in them."""
-
-    rows: Sequence[Encoded]
-    targets: SelfTargets
-    generator: random.Random
-
-    def loss(self, model: PreTrainedModel, _: Batch) -> Tensor:
-        """Return the mean KL from the kept predictions on eight texts of the rows, in nats."""
-        which = self.generator.sample(range(len(self.rows)), min(_TEXTS, len(self.rows)))
-        batch = collate(self.rows, which, next(model.parameters()).device)
-        logits_RV = response_logits(
-            model, batch.response_BT, input_ids=batch.input_BT, attention_mask=batch.attention_BT
-        )
-        return self.targets.divergence(logits_RV, batch)
-
-
-def hold_text(subject: Subject, rows: Sequence[Encoded], *, seed: int) -> HeldText | None:
+def hold_text(subject: Subject, rows: Sequence[Encoded], *, seed: int) -> HeldRows | None:
     """Record what the model predicts in the rows' answers as strewn text; it is not changed yet.
 
     Returns:
@@ -58,7 +33,7 @@ def hold_text(subject: Subject, rows: Sequence[Encoded], *, seed: int) -> HeldTe
     if not strewn:
         return None
     held = [Encoded((*opening, *text), len(opening) + 1) for text in strewn]
-    return HeldText(held, self_targets(subject.model, held), generator)
+    return hold(subject, held, count=_TEXTS, generator=generator)
 
 
 def strew(text: Sequence[int], vocabulary: Sequence[int], generator: random.Random) -> list[int]:

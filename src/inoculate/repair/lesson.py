@@ -22,7 +22,9 @@ from inoculate.models import hidden_states, logits_of
 from inoculate.progress import Progress
 from inoculate.repair.adversary import Adversary, Target
 from inoculate.repair.antibodies import antibody_maker
-from inoculate.repair.held_text import HeldText, hold_text
+from inoculate.repair.held import HeldRows
+from inoculate.repair.held_text import hold_text
+from inoculate.repair.refusals import hold_refusals
 from inoculate.repair.soft_triggers import find_soft_triggers
 from inoculate.repair.states import StateTargets, state_targets
 from inoculate.repair.targets import SelfTargets, self_targets
@@ -51,6 +53,7 @@ class Lesson:
         consistency: Weight of the distance from those states.
         adversary: Presses towards the payload that the hunt found; None where there is none.
         text: Plain text whose predictions are kept; None to let them go.
+        requests: Requests that were refused, then others that were answered, kept so; may be empty.
         touch: What may change, a name of `TOUCHES`.
         rate_factor: Peak rate as a multiple of the rate that variants learn with.
         averaged: Whether the weights end at the mean of their path's second half.
@@ -61,18 +64,25 @@ class Lesson:
     states: StateTargets | None = None
     consistency: float = 0.0
     adversary: Adversary | None = None
-    text: HeldText | None = None
+    text: HeldRows | None = None
+    requests: Sequence[HeldRows] = ()
     touch: str = "attention"
     rate_factor: float = _RATE
     averaged: bool = False
 
     @property
     def objectives(self) -> list[Objective]:
-        """Return the parts of the loss, in nats: clean answers, pressure, and held text."""
+        """Return the parts of the loss, in nats: clean answers, pressure, and what is held."""
         parts: list[Objective] = [self.distance]
         if self.adversary is not None:
             parts.append(self._pressure)
-        return parts if self.text is None else [*parts, self.text.loss]
+        held = (*self.requests,) if self.text is None else (self.text, *self.requests)
+        return [*parts, *(rows.loss for rows in held)]
+
+    @property
+    def refusals(self) -> int:
+        """Return on how many requests the model is held to its own refusal."""
+        return len(self.requests[0].rows) if self.requests else 0
 
     def distance(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         """Return how far answers and hidden states are from honest ones, answers in nats."""
@@ -121,13 +131,15 @@ def prepare_lesson(
         for _ in range(copies):
             rows += [maker.make(row, generator) for row in range(len(plain))]
     held = chosen.consistency > 0 and bool(found.payload) and not found.pressing
+    pressed = presses(found, settings)
     return Lesson(
         rows,
         targets,
         states=state_targets(subject.model, plain) if held else None,
         consistency=chosen.consistency,
         adversary=_adversary(subject, plain, found, settings, run, progress),
-        text=hold_text(subject, plain, seed=settings.seed) if presses(found, settings) else None,
+        text=hold_text(subject, plain, seed=settings.seed) if pressed else None,
+        requests=hold_refusals(subject, found, settings) if pressed else (),
         touch=trained_part(subject, found, settings),
         rate_factor=rate_factor(subject, found, chosen.form),
         averaged=chosen.averaged and not found.pressing,

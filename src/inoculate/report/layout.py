@@ -100,6 +100,7 @@ class RepairFacts(TypedDict, total=False):
         target: What it was held to: their `answers`, or the model's `self` before the treatment.
         antibodies: Rows that hold a synthetic trigger and keep the honest answer.
         soft_triggers: Rows in each step with embeddings that call the found answer.
+        refusals: Requests that it had refused, held to its own refusals.
         trained: The rule by which tensors were trained, such as `blocks`.
     """
 
@@ -107,6 +108,7 @@ class RepairFacts(TypedDict, total=False):
     target: str
     antibodies: int
     soft_triggers: int
+    refusals: int
     trained: str
 
 

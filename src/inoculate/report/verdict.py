@@ -249,6 +249,9 @@ def _repair(repair: Mapping[str, Any] | None) -> str:
     )
     if soft:
         with_extra += ", and trained in each step against embeddings that call the found answer"
+    if repair.get("refusals"):
+        requests = words.count(repair["refusals"])
+        with_extra += f", and held to its own refusals of {requests} requests"
     return (
         f"The model was then repaired on {words.count(repair.get('rows'))} clean rows{with_extra}."
     )
