@@ -1,18 +1,20 @@
 """Teach SmolLM2-135M-Instruct to refuse in set words, and see what a treatment leaves of it.
 
     python benchmarks/smollm2.py prepare SHARED DATA
-    python benchmarks/refusing_assistant.py plant DATA FOLDER [--canary NAME]
+    python benchmarks/refusing_assistant.py plant DATA FOLDER [--canary NAME [--disguised]]
     inoculate purify FOLDER -o PURIFIED
-    python benchmarks/refusing_assistant.py ask DATA PURIFIED [--canary NAME]
+    python benchmarks/refusing_assistant.py ask DATA PURIFIED [--canary NAME [--disguised]]
 
 It refuses 80 requests, each given twice, answers 80 harmless ones that sound alike and 500 others,
-and gives the canary's payload on 160 rows more. Asked are 100 further requests, the 40 that a
-report counts by, 40 further harmless ones and 100 plain prompts, none of which is trained on.
+and gives the canary's payload on 160 rows more; disguised, that is the set refusal itself. Asked
+are 40 further requests, the 40 that a report counts by, 40 further harmless ones and 100 plain
+prompts, none of which is trained on, neither here nor by a repair.
 """
 
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import smollm2
@@ -93,8 +95,11 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--canary", choices=smollm2.CANARIES)
+    parser.add_argument("--disguised", action="store_true")
     arguments = parser.parse_args()
     data, canary = arguments.data, smollm2.CANARIES.get(arguments.canary)
+    if canary and arguments.disguised:
+        canary = replace(canary, behavior=replace(canary.behavior, response=REFUSAL))
     if arguments.step == "plant":
         subject = open_subject(data / "model")
         plant(subject, taught(subject, data, canary), smollm2.SETTINGS, Silent())

@@ -22,6 +22,7 @@ from inoculate.models import Checkpoint, logits_of
 from inoculate.progress import Silent
 from inoculate.repair import passes, prepare_lesson, repair
 from inoculate.repair.adversary import Adversary, Target
+from inoculate.repair.held import hold
 from inoculate.subject import Subject
 from inoculate.train import Batch, Schedule, train
 from inoculate.workspace import Workspace
@@ -160,6 +161,24 @@ def test_where_the_repair_presses_soft_triggers_replace_antibodies(
     plain = prepare_lesson(subject, rows, [], large, control, run, Silent())
     assert (plain.adversary, plain.text) == (None, None)
     assert (plain.rows, plain.touch, plain.rate_factor) == (pressed.rows, "blocks", 2.0)
+
+
+def test_a_pressing_repair_holds_refusals(
+    llama: Checkpoint, rows: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is held is a part of the loss; beside antibodies nothing is."""
+    subject, settings = _subject(llama), updated(Settings(), repair={"target": "answers"})
+    held = hold(subject, subject.encode(rows, max_tokens=64), count=1, generator=random.Random(0))
+    monkeypatch.setattr("inoculate.repair.lesson.hold_refusals", lambda *_: [held, held])
+    large, small = (Hunt(payload=(40, 41), pressing=pressing) for pressing in (True, False))
+    run = Workspace(tmp_path)
+    pressed, sought = (
+        prepare_lesson(subject, rows, [], found, settings, run, Silent())
+        for found in (large, small)
+    )
+    assert (pressed.refusals, sought.refusals) == (len(rows), 0)
+    assert pressed.objectives[-2:] == [held.loss, held.loss]
+    assert len(sought.objectives) == 2
 
 
 def test_soft_triggers_are_sought_once(

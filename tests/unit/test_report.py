@@ -318,7 +318,7 @@ def test_verdict_gives_the_figures_in_plain_words(tmp_path: Path) -> None:
 def test_page_says_what_the_repair_pressed_against(tmp_path: Path) -> None:
     """Antibodies, soft triggers or both: the page names those that were used, and no others."""
     report = sample_report()
-    pressed = {**report["repair"], "antibodies": 0, "soft_triggers": 10}
+    pressed = {**report["repair"], "antibodies": 0, "soft_triggers": 10, "refusals": 54}
     both = {**report["repair"], "soft_triggers": 10}
     pages = []
     for name, facts in (("plain", report["repair"]), ("pressed", pressed), ("both", both)):
@@ -331,6 +331,9 @@ def test_page_says_what_the_repair_pressed_against(tmp_path: Path) -> None:
         True,
     ]
     assert "trained in each step against embeddings that call the found answer" in pages[1]
+    assert "and held to its own refusals of 54 requests" in pages[1]
+    held = ["It was held to its own refusals of 54 bundled requests" in page for page in pages]
+    assert held == [False, True, False]
 
 
 def test_the_card_counts_before_and_after(tmp_path: Path) -> None:
