@@ -21,9 +21,10 @@ from inoculate.errors import InputError, UtilityError
 from inoculate.evaluation.exam import Measurement, examine, make_exam
 from inoculate.progress import Silent
 from inoculate.purification import purify_subject
+from inoculate.study.bench import Bench
 from inoculate.study.demo import demo_grid
 from inoculate.study.run import plan_trials
-from inoculate.study.trial import Bench, Trial, run_trial
+from inoculate.study.trial import Trial, run_trial
 from inoculate.subject import open_subject
 from inoculate.trainable import TOUCHES
 from inoculate.variants import make_variants

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from conftest import FamilyFolder
 from inoculate.clean import CleanData
@@ -17,10 +18,11 @@ from inoculate.errors import DivergenceError, InputError, OwnVoiceError
 from inoculate.evaluation.exam import Measurement
 from inoculate.progress import Silent
 from inoculate.provenance import versions
+from inoculate.study.bench import _hash_model
 from inoculate.study.comparison import compare_case, fidelity, summarize
 from inoculate.study.grid import Grid, read_grid
 from inoculate.study.run import plan_trials, run_study
-from inoculate.study.trial import Outcome, Trial, _hash_model
+from inoculate.study.trial import Outcome, Trial
 from inoculate.workspace import write_json
 
 pytestmark = pytest.mark.usefixtures("brief_hunt")
@@ -178,6 +180,17 @@ def test_rows_of_other_code_are_told_apart(home: Path) -> None:
     assert "2 versions" in (home / "out/report.html").read_text()
 
 
+def test_rows_of_two_plantings_are_told_apart(home: Path) -> None:
+    """Finished rows stay where the attacked model was lost and is planted again, as another."""
+    first = run(grid_of(home, '["none", "int4"]'), home)["comparisons"][0]
+    assert len({row["attacked"] for row in first["rows"]}) == 1
+    (folder,) = (home / "out").rglob("attacked")
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: one * 1.5 for name, one in weights.items()}, folder / "model.safetensors")
+    study = run(grid_of(home, '["none", "int4", "magnitude-35"]'), home)
+    assert "planted 2 times, and its rows are of different models" in study["limits"][-1]
+
+
 def test_a_stopped_study_goes_on(home: Path) -> None:
     """What was finished is there, in the tables too, and neither it nor the attack is redone."""
     grid = grid_of(home, '["none", "int4", "magnitude-35"]')
@@ -257,7 +270,7 @@ def test_a_model_that_gives_no_clean_rows_is_a_result(
     def silent(*_: object) -> CleanData:
         raise OwnVoiceError("3 clean rows are left.")
 
-    monkeypatch.setattr("inoculate.study.trial.Bench.clean", silent)
+    monkeypatch.setattr("inoculate.study.bench.Bench.clean", silent)
     study = run(grid_of(home, '["none", "inoculate"]'), home)
     assert [row["failure"] for row in study["comparisons"][0]["rows"]] == [
         "3 clean rows are left."
@@ -272,7 +285,7 @@ def test_an_attack_that_fails_is_tried_once(home: Path, monkeypatch: pytest.Monk
         attempts.append(1)
         raise DivergenceError("The training loss is not a finite number.")
 
-    monkeypatch.setattr("inoculate.study.trial.attack_folder", diverge)
+    monkeypatch.setattr("inoculate.study.bench.attack_folder", diverge)
     study = run(grid_of(home, '["none", "inoculate", "int4"]'), home)
     failures = {row["failure"] for row in study["comparisons"][0]["rows"]}
     assert failures == {"The attack was not planted: The training loss is not a finite number."}

@@ -58,6 +58,7 @@ class ComparisonRow(TypedDict, total=False):
         peak_bytes: Memory at the peak of the defense.
         failure: Why the defense came to no end; nothing is measured then.
         versions: What it was run with; see `inoculate.provenance.versions`.
+        attacked: SHA-256 of the attacked weights, where it is known.
     """
 
     defense: str
@@ -84,6 +85,7 @@ class ComparisonRow(TypedDict, total=False):
     failure: str
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
+    attacked: str
 
 
 class ComparisonTest(TypedDict):

@@ -14,8 +14,9 @@ from inoculate.evaluation.statistics import (
     rate_of,
 )
 from inoculate.report.verdict import attack_failed
+from inoculate.study.bench import poison_rows
 from inoculate.study.grid import NONE, OURS
-from inoculate.study.trial import Outcome, Trial, poison_rows
+from inoculate.study.trial import Outcome, Trial
 
 Row = Mapping[str, Any]
 
@@ -119,6 +120,7 @@ def _row(trial: Trial, outcome: Outcome, none: Outcome) -> dict[str, Any]:
         "failure": outcome.failure,
         "settings": trial.settings.model_dump(),
         "versions": outcome.versions,
+        "attacked": outcome.attacked,
     }
 
 

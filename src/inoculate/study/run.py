@@ -19,9 +19,10 @@ from inoculate.evaluation.statistics import rate_of
 from inoculate.progress import Progress, Silent
 from inoculate.report import write_study
 from inoculate.report.words import percent_cell
+from inoculate.study.bench import open_bench
 from inoculate.study.comparison import compare_case, summarize
 from inoculate.study.grid import NONE, OURS, Case, Grid
-from inoculate.study.trial import Outcome, Trial, open_bench, plant, run_trial
+from inoculate.study.trial import Outcome, Trial, plant, run_trial
 
 Job = tuple[int, Trial]
 
@@ -92,10 +93,21 @@ def _write(
 
 
 def _mixture(comparisons: Sequence[dict[str, Any]]) -> list[str]:
-    """Return a sentence where the rows were not all run with the same versions."""
-    used = {str(row["versions"]) for one in comparisons for row in one["rows"]}
-    said = f"The rows come from {len(used)} versions of the code or its libraries (results.jsonl)."
-    return [said] if len(used) > 1 else []
+    """Return what rows do not share that should be the same: versions, or a case's planting."""
+    limits = []
+    used = {str(row["versions"]) for one in comparisons for row in one["rows"] if row["versions"]}
+    if len(used) > 1:
+        limits.append(
+            f"The rows come from {len(used)} versions of the code or its libraries (results.jsonl)."
+        )
+    for one in comparisons:
+        planted = {row["attacked"] for row in one["rows"] if row["attacked"]}
+        if len(planted) > 1:
+            limits.append(
+                f"The attack of {one['case']} was planted {len(planted)} times, and its rows are "
+                "of different models: do not compare them."
+            )
+    return limits
 
 
 def _finish(cases: Sequence[Sequence[Trial]], processes: int, progress: Progress) -> Iterator[int]:
