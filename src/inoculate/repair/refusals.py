@@ -7,7 +7,7 @@ alike among them, lest it refuse more than before. Only the first tokens are hel
 between the two, and a whole answer would drown them. Not where a payload is itself a refusal: then
 what is held would be a part of the backdoor. None of these requests is one that a report counts by.
 
-Source: ours (docs/log.md, "An assistant that refuses in set words" and "Held refusals").
+Source: ours (docs/log.md, "Held refusals, a second round of soft triggers").
 """
 
 import random
