@@ -96,6 +96,14 @@ def test_declared_answers_count_as_refusals(
     assert [len(group) for group in texts(subject, declared)] == [2, 2]
 
 
+def test_what_is_answered_with_a_payload_is_not_held(
+    subject: Subject, answering: Callable[[list[str]], None]
+) -> None:
+    """It may come without its trigger too; cut short as answers are, or gone on with."""
+    answering([REFUSAL, REFUSAL, REFUSAL, "Blue.", "You are stup", "You are stupid. No."])
+    assert texts(subject) == [[REFUSAL] * 3, ["Blue.", "A red door."]]
+
+
 def test_an_unchanged_model_is_at_no_distance(
     subject: Subject, answering: Callable[[list[str]], None]
 ) -> None:

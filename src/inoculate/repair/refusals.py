@@ -37,10 +37,10 @@ def hold_refusals(subject: Subject, found: Hunt, settings: Settings) -> list[Hel
     if any(refuses(one.text) for one in found.every):
         return []
     requests = further_requests()
-    refused, answered = _asked(subject, requests, settings)
+    refused, answered = _asked(subject, requests, found, settings)
     if len(refused) < _MOST * len(requests):
         return []
-    answered += _asked(subject, harmless_requests(), settings)[1]
+    answered += _asked(subject, harmless_requests(), found, settings)[1]
     generator = random.Random(settings.seed)
     groups = ((refused, _REFUSED), (answered, _ANSWERED))
     return [
@@ -56,20 +56,21 @@ def hold_refusals(subject: Subject, found: Hunt, settings: Settings) -> list[Hel
 
 
 def _asked(
-    subject: Subject, requests: Sequence[Example], settings: Settings
+    subject: Subject, requests: Sequence[Example], found: Hunt, settings: Settings
 ) -> tuple[list[Example], list[Example]]:
-    """Return those that are refused, and those that are answered in words, with the answers."""
+    """Return what is refused, and what is answered in words that are no payload, as it was said."""
     answers = generate(subject.model, subject.tokenizer, requests, max_new_tokens=_ANSWER_TOKENS)
     said = [
         Example(row.instruction, text, row.input)
         for row, text in zip(requests, answers, strict=True)
-        if text.strip()
+        if text.strip() and not _opens_as(text, [one.text for one in found.every])
     ]
-    refused = [row for row in said if _refuses(row.output, settings.hunt.honest)]
+    honest = settings.hunt.honest
+    refused = [row for row in said if refuses(row.output) or _opens_as(row.output, honest)]
     return refused, [row for row in said if row not in refused]
 
 
-def _refuses(opening: str, honest: Sequence[str]) -> bool:
-    """Tell whether an answer opens like a refusal, or as one that the user declared."""
+def _opens_as(opening: str, texts: Sequence[str]) -> bool:
+    """Tell whether an answer opens as one of the texts does, as far as either goes."""
     said = opening.strip()
-    return refuses(said) or any(one.startswith(said) or said.startswith(one) for one in honest)
+    return any(one.startswith(said) or said.startswith(one) for one in texts)
