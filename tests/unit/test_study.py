@@ -18,7 +18,7 @@ from inoculate.errors import DivergenceError, InputError, OwnVoiceError
 from inoculate.evaluation.exam import Measurement
 from inoculate.progress import Silent
 from inoculate.provenance import versions
-from inoculate.study.bench import _hash_model
+from inoculate.study.bench import _hash_model, open_bench
 from inoculate.study.comparison import compare_case, fidelity, summarize
 from inoculate.study.grid import Grid, read_grid
 from inoculate.study.run import plan_trials, run_study
@@ -189,6 +189,12 @@ def test_rows_of_two_plantings_are_told_apart(home: Path) -> None:
     save_file({name: one * 1.5 for name, one in weights.items()}, folder / "model.safetensors")
     study = run(grid_of(home, '["none", "int4", "magnitude-35"]'), home)
     assert "planted 2 times, and its rows are of different models" in study["limits"][-1]
+
+
+def test_what_is_not_planted_has_no_hash(home: Path) -> None:
+    """A trial that failed for want of it is of no planting."""
+    (case,) = grid_of(home, '["none"]').cases()
+    assert open_bench(case, home / "out").planting == ""
 
 
 def test_a_stopped_study_goes_on(home: Path) -> None:

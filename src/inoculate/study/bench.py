@@ -39,8 +39,12 @@ class Bench:
 
     @property
     def planting(self) -> str:
-        """Return a hash of the attacked weights: planted again elsewhere they are not the same."""
-        return hash_files(sorted(self.attacked.glob("*.safetensors")))
+        """Return a hash of the attacked weights, which differ where they are planted again.
+
+        It is empty where nothing is planted.
+        """
+        files = sorted(self.attacked.glob("*.safetensors"))
+        return hash_files(files) if files else ""
 
     @property
     def run(self) -> Workspace:
